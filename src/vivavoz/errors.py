@@ -1,0 +1,29 @@
+"""Errors a user can cause. Each message says what was got, what was expected, and what to do."""
+
+
+class VivavozError(Exception):
+    """Base of every error the public interface raises on purpose; the command line prints it and exits 2."""
+
+
+class ConfigError(VivavozError):
+    """A preset, option or configuration value that cannot be used."""
+
+
+class WeightsError(VivavozError):
+    """Weights that are missing, truncated, of another format version, or of another preset."""
+
+
+class AudioError(VivavozError):
+    """Sound that cannot be read or used."""
+
+
+class ImageError(VivavozError):
+    """A picture that cannot be read or used as a portrait."""
+
+
+class OutputError(VivavozError):
+    """A result that cannot be written where it was asked for."""
+
+
+class DataError(VivavozError):
+    """A corpus, shard or training input that cannot be used."""
