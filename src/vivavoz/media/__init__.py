@@ -1,1 +1,1 @@
-
+"""Pictures and video: reading, writing, cropping a portrait."""
