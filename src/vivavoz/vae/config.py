@@ -1,0 +1,106 @@
+"""Configuration of the video VAE, and the sizes it comes in."""
+
+from dataclasses import dataclass
+
+from vivavoz.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarpConfig:
+    """The reference warp as decoder head, in place of painting every pixel (docs/adr/0005-reference-warp.md)."""
+
+    max_offset: float = 0.5
+    """Largest displacement a flow can ask for, as a fraction of the picture's side."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAEConfig:
+    """Everything that fixes the VAE's architecture (paper 3.1, supplement B). The defaults are the paper's `paper` size."""
+
+    latent_channels: int = 64
+    """Channels of the latent `z`."""
+    encoder1_channels: tuple[int, int, int, int] = (128, 256, 512, 1024)
+    """Widths of E1's stages at 1, 1/2, 1/4, 1/8 of the picture's side; each ends in a halving."""
+    encoder1_blocks: tuple[int, int, int, int] = (2, 2, 2, 2)
+    """Residual blocks in each stage of E1."""
+    feature_channels: int = 1024
+    """Channels of E1's and D1's output at 1/16: the width in which references are fused."""
+    encoder2_channels: tuple[int, int] = (2048, 2048)
+    """Widths after each of E2's two halvings."""
+    decoder1_channels: tuple[int, int] = (1024, 512)
+    """Widths of D1 at 1/64 and 1/32."""
+    decoder2_channels: tuple[int, int, int, int] = (512, 256, 128, 32)
+    """Widths of D2's stages at 1/8, 1/4, 1/2 and 1. With a reference warp only the first three exist."""
+    decoder2_blocks: tuple[int, int, int, int] = (2, 2, 2, 2)
+    """Residual blocks in each stage of D2."""
+    fusion_blocks: int = 6
+    """Transformer blocks of D_ref."""
+    fusion_head_dim: int = 64
+    """Width of one attention head of D_ref; `feature_channels / fusion_head_dim` heads."""
+    outer_temporal_kernel: int = 3
+    """Temporal kernel of E1's and D2's convolutions (1: no state at the expensive resolutions)."""
+    inner_temporal_kernel: int = 3
+    """Temporal kernel of E2's and D1's convolutions."""
+    residual: bool = True
+    """The shortcuts of CR-VA; off for the ablation of table 2."""
+    references: bool = True
+    """Reference guidance; off removes D_ref's cross-attention (table 2, "No ref.")."""
+    warp: WarpConfig | None = None
+    """Decode by warping the references, or (None) paint every pixel as the paper does."""
+
+    def __post_init__(self) -> None:
+        if self.feature_channels % self.fusion_head_dim:
+            raise ConfigError(
+                f"feature_channels {self.feature_channels} is not a multiple of fusion_head_dim {self.fusion_head_dim}: change one"
+            )
+        if self.warp is not None and not self.references:
+            raise ConfigError("a reference warp needs references: set references=True or warp=None")
+
+    @property
+    def spatial_factor(self) -> int:
+        """Picture side over latent side."""
+        return 64
+
+    @property
+    def compression_ratio(self) -> int:
+        """Numbers in the video per number in the latent, for long clips: 3 * 4 * 64 * 64 / latent channels."""
+        return 3 * 4 * self.spatial_factor**2 // self.latent_channels
+
+
+def paper_vae_config() -> VAEConfig:
+    """The size of the paper: 497M encoder, 406M decoder parameters."""
+    return VAEConfig()
+
+
+def lite_vae_config() -> VAEConfig:
+    """The embedded size: sees 256 x 256, and warps references of any size (512 x 512 as shipped)."""
+    return VAEConfig(
+        encoder1_channels=(8, 32, 64, 128),
+        encoder1_blocks=(0, 0, 1, 2),
+        feature_channels=256,
+        encoder2_channels=(256, 256),
+        decoder1_channels=(256, 256),
+        decoder2_channels=(128, 64, 16, 16),
+        decoder2_blocks=(1, 1, 1, 0),
+        fusion_blocks=2,
+        outer_temporal_kernel=1,
+        inner_temporal_kernel=1,
+        warp=WarpConfig(),
+    )
+
+
+def tiny_vae_config(*, warp: bool = False) -> VAEConfig:
+    """For tests: every part present, a few thousand parameters, 64 x 64 pictures."""
+    return VAEConfig(
+        latent_channels=8,
+        encoder1_channels=(4, 8, 8, 16),
+        encoder1_blocks=(1, 1, 1, 1),
+        feature_channels=16,
+        encoder2_channels=(16, 16),
+        decoder1_channels=(16, 16),
+        decoder2_channels=(16, 8, 8, 4),
+        decoder2_blocks=(1, 1, 1, 1),
+        fusion_blocks=1,
+        fusion_head_dim=8,
+        warp=WarpConfig() if warp else None,
+    )

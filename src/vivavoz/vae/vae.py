@@ -1,0 +1,171 @@
+"""The reference-guided deep-compression video VAE (paper 3.1): encode, encode references once, decode, all streamable.
+
+Shapes: B batch, M references, C_z latent channels, T frames (1 + 4n from a stream's start), T_z = 1 + n latent frames, H W the
+pictures' size (multiples of 64).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vivavoz.errors import ConfigError
+from vivavoz.nn.stream import StreamState
+from vivavoz.timing import FRAMES_PER_LATENT
+from vivavoz.vae.config import VAEConfig
+from vivavoz.vae.decoder import Decoder1, Decoder1State, Decoder2, Decoder2State
+from vivavoz.vae.encoder import Encoder, EncoderState, Posterior
+from vivavoz.vae.fusion import FusionMemory, ReferenceFusion
+from vivavoz.vae.warp import ReferenceWarp, WarpFields, WarpState, compose
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """Everything the decoder and the generator keep of a person's pictures; computed once, shared by every stream."""
+
+    latents: Tensor
+    """(B, M, C_z, H/64, W/64): every reference encoded as a single frame; the generator's `z_r`."""
+    fusion: tuple[FusionMemory, ...]
+    """Keys and values for D_ref; empty for M = 0."""
+    warp: tuple[Tensor, Tensor] | None
+    """Fine features for the reference warp; None without it or for M = 0."""
+    photos: Tensor | None
+    """(B, M, 3, H', W') pictures to be warped, of any size; None without a warp or for M = 0."""
+    size: tuple[int, int]
+    """(height, width) of the decoded video."""
+    mask: Tensor | None = None
+    """(B, M) False where a row has fewer references than M (at least one each); None: all are there."""
+
+    @property
+    def num_references(self) -> int:
+        """M."""
+        return self.latents.shape[1]
+
+
+@dataclass(slots=True, kw_only=True)
+class VideoEncoderState(StreamState):
+    """The encoder's state, and frames that wait until a group of four is complete."""
+
+    encoder: EncoderState
+    pending: Tensor
+    num_pending: int = 0
+    is_start: bool = True
+
+
+@dataclass(slots=True, kw_only=True)
+class DecoderState(StreamState):
+    """State of D1 and of D2 or the reference warp; D_ref has none."""
+
+    d1: Decoder1State
+    head: Decoder2State | WarpState
+
+
+class VAE(nn.Module):
+    """E1, E2, D1, D_ref, and D2 or the reference warp."""
+
+    def __init__(self, config: VAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.d1 = Decoder1(config)
+        self.fusion = ReferenceFusion(config)
+        self.head: Decoder2 | ReferenceWarp = Decoder2(config) if config.warp is None else ReferenceWarp(config)
+
+    # Encoding
+
+    def init_encoder_state(self, batch_size: int, height: int, width: int) -> VideoEncoderState:
+        """A fresh state to encode a stream of `height` x `width` pictures."""
+        check_size(height, width)
+        device_and_dtype = next(self.parameters())
+        return VideoEncoderState(
+            encoder=self.encoder.init_state(batch_size, height, width),
+            pending=device_and_dtype.new_zeros(batch_size, 3, FRAMES_PER_LATENT - 1, height, width),
+        )
+
+    def encode(self, video: Tensor, state: VideoEncoderState | None = None) -> Posterior:
+        """(B, 3, T, H, W) in [-1, 1] -> posterior (B, C_z, T_z, H/64, W/64).
+
+        Without a state T is 1 + 4n. With one any T goes: frames of an unfinished group of four wait, and T_z may be 0.
+        """
+        check_size(*video.shape[-2:])
+        if state is None:
+            if video.shape[2] % FRAMES_PER_LATENT != 1:
+                raise ConfigError(f"a clip of {video.shape[2]} frames cannot be encoded: it takes 1 + 4n (1, 5, 9, ...); trim it")
+            return self.encoder(video)
+        video = torch.cat([state.pending[:, :, : state.num_pending], video], dim=2)
+        first = 1 if state.is_start and video.shape[2] else 0
+        usable = first + (video.shape[2] - first) // FRAMES_PER_LATENT * FRAMES_PER_LATENT
+        state.num_pending = video.shape[2] - usable
+        state.pending[:, :, : state.num_pending].copy_(video[:, :, usable:])
+        if usable == 0:
+            b, _, _, h, w = video.shape
+            nothing = video.new_zeros(b, self.config.latent_channels, 0, h // 64, w // 64)
+            return Posterior(nothing, nothing)
+        state.is_start = False
+        return self.encoder(video[:, :, :usable], state.encoder)
+
+    def encode_references(self, pictures: Tensor, photos: Tensor | None = None, mask: Tensor | None = None) -> References:
+        """Reference pictures (B, M, 3, H, W) in [-1, 1], M >= 0, -> what decoding and generating need of them.
+
+        `photos` (B, M, 3, H', W') are the same pictures as finely as they are to be shown, for the reference warp (default: the
+        pictures themselves). `mask` (B, M) is False for pictures that are only padding.
+        """
+        b, m, _, h, w = pictures.shape
+        check_size(h, w)
+        photos = pictures if photos is None else photos
+        size = (h, w) if self.config.warp is None else (int(photos.shape[-2]), int(photos.shape[-1]))
+        if m == 0:
+            return References(pictures.new_zeros(b, 0, self.config.latent_channels, h // 64, w // 64), (), None, None, size)
+        half, quarter, _, features = self.encoder.e1.pyramid(pictures.flatten(0, 1))
+        latents = self.encoder.encode_features(features).mean.squeeze(2).unflatten(0, (b, m))
+        warp = None
+        if isinstance(self.head, ReferenceWarp):
+            warp = self.head.remember(quarter.unflatten(0, (b, m)), half.unflatten(0, (b, m)))
+        return References(
+            latents=latents,
+            fusion=self.fusion.remember(features.unflatten(0, (b, m))) if self.config.references else (),
+            warp=warp,
+            photos=photos if warp is not None else None,
+            size=size,
+            mask=mask,
+        )
+
+    # Decoding
+
+    def init_decoder_state(self, batch_size: int, latent_height: int, latent_width: int, num_references: int) -> DecoderState:
+        """A fresh state to decode a stream of `latent_height` x `latent_width` latents."""
+        h, w = latent_height * 4, latent_width * 4
+        head = self.head
+        return DecoderState(
+            d1=self.d1.init_state(batch_size, latent_height, latent_width),
+            head=head.init_state(batch_size, num_references, h, w)
+            if isinstance(head, ReferenceWarp)
+            else head.init_state(batch_size, h, w),
+        )
+
+    def fuse(self, z: Tensor, references: References, state: DecoderState | None = None) -> Tensor:
+        """D1 and D_ref: (B, C_z, T_z, h, w) -> fused features (B, C_f, T_z, 4h, 4w)."""
+        return self.fusion(self.d1(z, state and state.d1), references.fusion, references.mask)
+
+    def warp_fields(self, z: Tensor, references: References, state: DecoderState | None = None) -> WarpFields:
+        """Latents -> the fields of the reference warp, before they meet the photographs."""
+        assert isinstance(self.head, ReferenceWarp)
+        x = self.fuse(z, references, state)
+        return self.head(x, references.warp, references.mask, state and state.head)
+
+    def decode(self, z: Tensor, references: References, state: DecoderState | None = None) -> Tensor:
+        """(B, C_z, T_z, h, w) -> video (B, 3, T, *references.size): 1 frame for a stream's first latent, 4 for every later one.
+
+        Nominally in [-1, 1]; clamp before showing.
+        """
+        if isinstance(self.head, ReferenceWarp):
+            return compose(self.warp_fields(z, references, state), references.photos, references.size)
+        return self.head(self.fuse(z, references, state), state and state.head)
+
+
+def check_size(height: int, width: int) -> None:
+    """Raise ConfigError unless both sides are multiples of 64 pixels."""
+    if height % 64 or width % 64 or height < 64 or width < 64:
+        raise ConfigError(f"pictures of {width} x {height} do not fit the VAE: both sides must be multiples of 64; resize them")
