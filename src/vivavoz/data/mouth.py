@@ -1,0 +1,146 @@
+"""The inside of a mouth, painted where the portrait cannot show it: cavity, tongue and teeth in the person's own light.
+
+Lengths are in face heights, in the head's frame: `u` to the right from the middle of the mouth, `v` down from the upper
+inner lip of the portrait. Colours are RGB float32 in [0, 255].
+"""
+
+import dataclasses
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vivavoz.data import landmarks as lm
+from vivavoz.data.expression import inner_gaps
+
+Floats: TypeAlias = NDArray[np.float32]
+
+_TOOTH_SIDES = np.array([0.0, 0.046, 0.082, 0.114, 0.139, 0.158, 0.172], np.float32)
+"""Distances from the middle at which one upper tooth ends and the next begins."""
+_LOWER_TOOTH_SIDES = np.array([0.0, 0.028, 0.058, 0.090, 0.116, 0.137, 0.153], np.float32)
+_TOOTHY_GAP = 0.012
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Mouth:
+    """What painting one person's mouth needs."""
+
+    teeth_rgb: Floats
+    """Colour of the front teeth, (3,)."""
+    light: float
+    """Brightness of the person's surroundings, about 0.4 to 1.1."""
+    incisal_v: float
+    """Where the upper front teeth end."""
+    half_width: float
+    """Half of the mouth's width."""
+    seen: Floats | None
+    """Where the portrait itself shows the mouth's inside, (512, 512) in [0, 1]; None if its lips are closed."""
+
+
+def measure_mouth(image: NDArray[np.uint8], points_px: NDArray[np.floating], neutral: NDArray[np.floating]) -> Mouth:
+    """Take colours and sizes from a portrait (H, W, 3), its landmarks (478, 3) px and the same in the head's frame."""
+    whites = np.concatenate([_pixels_inside(image, points_px[list(eye), :2]) for eye in (lm.EYE_LEFT, lm.EYE_RIGHT)])
+    white = _bright_mean(whites, 70.0, 95.0)
+    light = float(np.clip(white.mean() / 175.0, 0.45, 1.1))
+    tint = np.clip(white / max(float(white.mean()), 1.0), 0.88, 1.12)
+    teeth = np.array([214.0, 204.0, 186.0]) * light * (0.5 + 0.5 * tint)
+    rest = float(inner_gaps(neutral)[5])
+    seen = None
+    if rest > _TOOTHY_GAP:
+        inside = _pixels_inside(image, points_px[list(lm.INNER_LIPS), :2])
+        shown = _bright_mean(inside, 60.0, 92.0)
+        # Bright and hardly red: teeth, rather than tongue or lips.
+        if len(inside) > 30 and shown.mean() > 0.55 * teeth.mean() and shown[0] < 1.45 * shown[2] + 10:
+            teeth = shown
+        seen = _seen_mask(image.shape[0], points_px)
+    return Mouth(
+        teeth_rgb=teeth.astype(np.float32),
+        light=light,
+        incisal_v=0.020 + 0.8 * min(rest, 0.036),
+        half_width=float(np.clip((neutral[308, 0] - neutral[78, 0]) / 2, 0.11, 0.18)),
+        seen=seen,
+    )
+
+
+def paint_mouth(mouth: Mouth, u: Floats, v: Floats, jaw_drop: float, tongue: float, pixel: float) -> Floats:
+    """Colours (h, w, 3) of the mouth's inside at places `u`, `v` (h, w).
+
+    Args:
+        mouth: the person's mouth.
+        u: places to the right of the middle of the mouth.
+        v: places below the upper inner lip at rest.
+        jaw_drop: how far the lower jaw is below its closed place.
+        tongue: 0 lying, 1 with its tip at the upper teeth.
+        pixel: size of a pixel, for soft edges.
+    """
+    width = mouth.half_width / 0.15
+    across = np.abs(u) / width
+    cavity = np.array([46.0, 20.0, 19.0], np.float32) * mouth.light
+    colour = np.broadcast_to(cavity, (*u.shape, 3)) * (1.0 - 0.35 * _step(0.05, 0.13, across))[..., None]
+
+    low = v - jaw_drop
+    tongue_top = -0.022 - 0.042 * tongue + (across / 0.105) ** 2 * 0.05
+    body = _step(-0.012 - pixel, 0.012 + pixel, low - tongue_top) * (1 - _step(0.09, 0.13, across))
+    glow = 0.62 + 0.38 * _step(0.0, 0.05, low - tongue_top) - 0.18 * np.exp(-((across / 0.008) ** 2))
+    flesh = np.array([168.0, 88.0, 84.0], np.float32) * mouth.light
+    colour = _over(colour, flesh * (glow * (0.75 + 0.25 * tongue))[..., None], body)
+
+    lower_top = -0.006 + 0.10 * across**2
+    row = _step(-pixel, pixel, low - lower_top) * (1 - _step(0.10, 0.14, across))
+    colour = _over(colour, _teeth(mouth, across, _LOWER_TOOTH_SIDES, 0.74, pixel), row)
+
+    # The edge rises from the incisors to the sides; each tooth is a little rounded at its end.
+    rounding = 0.004 * _between(across, _TOOTH_SIDES) ** 4
+    edge = mouth.incisal_v - 0.9 * across**2 - rounding
+    upper = (1 - _step(-pixel, pixel, v - edge)) * (1 - _step(0.12, 0.165, across))
+    return _over(colour, _teeth(mouth, across, _TOOTH_SIDES, 1.0, pixel), upper)
+
+
+def _teeth(mouth: Mouth, across: Floats, sides: Floats, brightness: float, pixel: float) -> Floats:
+    distance = np.abs(across[..., None] - sides).min(-1)
+    gap = 1 - 0.28 * (1 - _step(0.0, 0.0035 + 0.5 * pixel, distance))
+    shade = brightness * gap * (1.0 - 0.60 * _step(0.03, 0.16, across))
+    return mouth.teeth_rgb * shade[..., None]
+
+
+def _between(across: Floats, sides: Floats) -> Floats:
+    """Place within a tooth: 0 in its middle, 1 at its sides."""
+    tooth = np.clip(np.searchsorted(sides, across) - 1, 0, len(sides) - 2)
+    middle, half = (sides[tooth] + sides[tooth + 1]) / 2, (sides[tooth + 1] - sides[tooth]) / 2
+    return np.clip(np.abs(across - middle) / half, 0, 1).astype(np.float32)
+
+
+def _step(low: float, high: float, x: Floats) -> Floats:
+    t = np.clip((x - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def _over(below: Floats, above: Floats, alpha: Floats) -> Floats:
+    return below + (above - below) * alpha[..., None]
+
+
+def _pixels_inside(image: NDArray[np.uint8], polygon: NDArray[np.floating]) -> NDArray[np.uint8]:
+    mask = np.zeros(image.shape[:2], np.uint8)
+    cv2.fillPoly(mask, [np.round(polygon).astype(np.int32)], 1)
+    return image[mask > 0]
+
+
+def _bright_mean(pixels: NDArray[np.uint8], low: float, high: float) -> NDArray[np.float64]:
+    """Mean colour of the pixels between two percentiles of brightness; a plain light grey if there are none."""
+    if len(pixels) == 0:
+        return np.full(3, 175.0)
+    brightness = pixels.mean(1)
+    chosen = (brightness >= np.percentile(brightness, low)) & (brightness <= np.percentile(brightness, high))
+    return np.asarray(pixels[chosen].mean(0), np.float64)
+
+
+def _seen_mask(size: int, points_px: NDArray[np.floating]) -> Floats:
+    upper = points_px[list(lm.UPPER_INNER_LIP), :2].copy()
+    lower = points_px[list(lm.LOWER_INNER_LIP), :2].copy()
+    # Stay a little off the lower lip, whose edge must not float among the teeth when it moves away.
+    lower += 0.12 * (upper - lower)
+    polygon = np.concatenate([upper, lower[-2:0:-1]])
+    mask = np.zeros((size, size), np.uint8)
+    cv2.fillPoly(mask, [np.round((polygon - 0.5) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    return cv2.GaussianBlur(mask, (0, 0), 0.8).astype(np.float32) / 255

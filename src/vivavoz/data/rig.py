@@ -1,0 +1,254 @@
+"""A portrait that moves: warped by a mesh, with the mouth's inside painted, from rows of motion parameters.
+
+All per-portrait work happens once in `Rig.from_image`. Legend: `F` frames, `V` mesh vertices, `N` triangles, `S` output
+size in pixels. Portrait coordinates are continuous pixels of the 512 x 512 portrait (the first pixel's centre is 0.5).
+"""
+
+import dataclasses
+from typing import Final, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vivavoz.data import landmarks as lm
+from vivavoz.data.expression import FULL_OPENING, displace, inner_gaps
+from vivavoz.data.head_pose import HeadFit, fit_head, rotation
+from vivavoz.data.motion import COLUMN, MOTION
+from vivavoz.data.mouth import Mouth, measure_mouth
+from vivavoz.data.openings import draw_eyeball, draw_mouth
+from vivavoz.data.rig_labels import measure_labels
+from vivavoz.data.rig_mesh import NUM_RING_POINTS, ring_points
+from vivavoz.data.warp import PORTRAIT_SIZE_PX, MeshWarp, sample
+from vivavoz.errors import DataError
+
+_RING_FOLLOW: Final = (1.0, 0.97, 0.78, 0.38, 0.06, 0.0)
+"""How much each ring turns with the head."""
+
+Floats: TypeAlias = NDArray[np.float32]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RenderedFrame:
+    """One picture with everything that is known about how it came about."""
+
+    image: NDArray[np.uint8]
+    """(S, S, 3) RGB."""
+    flow: Floats
+    """(flow_size, flow_size, 2): source_xy = identity_xy + flow, in [-1, 1] units with pixel centres at (2 i + 1) / size - 1."""
+    mask: Floats
+    """(flow_size, flow_size) in [0, 1]: 1 where the portrait cannot supply the pixel."""
+    uv: Floats
+    """(flow_size, flow_size, 3): place on the mean face (x and y scaled to about [-1, 1], 0 elsewhere), then 1 on the face."""
+    landmarks: Floats
+    """(478, 2) in pixels of the S x S picture."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Rig:
+    """One animatable portrait; immutable, safe to share between threads."""
+
+    image: NDArray[np.uint8]
+    """(512, 512, 3) RGB."""
+    landmarks_px: Floats
+    """(478, 3) portrait coordinates."""
+    head: HeadFit
+    """Pose, place and size of the head in the portrait."""
+    neutral: NDArray[np.float64]
+    """Landmarks (478, 3) in the head's frame, face height 1."""
+    vertices: NDArray[np.float64]
+    """Mesh at rest, (V, 3), portrait coordinates."""
+    follow: NDArray[np.float64]
+    """(V, 3): how much each vertex turns with the head, shifts with the camera, rises with the breath."""
+    mouth: Mouth
+
+    @classmethod
+    def from_image(cls, image: NDArray[np.uint8], landmarks: Floats | None = None) -> "Rig":
+        """Rig a portrait crop, (512, 512, 3) uint8 RGB, with its landmarks (478, 3) in pixels (found if not given).
+
+        Raises:
+            DataError: the image or the landmarks have another shape, or no face can be found.
+        """
+        if image.shape != (PORTRAIT_SIZE_PX, PORTRAIT_SIZE_PX, 3) or image.dtype != np.uint8:
+            raise DataError(
+                f"portrait of shape {image.shape} and type {image.dtype}; expected (512, 512, 3) uint8, crop it first"
+            )
+        points = lm.detect_landmarks(image) if landmarks is None else landmarks
+        if points.shape != (lm.NUM_LANDMARKS, 3):
+            raise DataError(f"landmarks of shape {points.shape}; expected (478, 3), detect them with detect_landmarks")
+        head = fit_head(points)
+        neutral = head.to_head(points)
+        skin = points[: lm.NUM_SKIN_LANDMARKS].astype(np.float64)
+        vertices = np.concatenate([skin, ring_points(skin, reach=1.1 * PORTRAIT_SIZE_PX)])
+        return cls(
+            image=image,
+            landmarks_px=points.astype(np.float32),
+            head=head,
+            neutral=neutral,
+            vertices=vertices,
+            follow=_follow_weights(vertices, head),
+            mouth=measure_mouth(image, points, neutral),
+        )
+
+    def rest(self) -> Floats:
+        """The row of motion, (len(MOTION),), that shows the portrait as it is: all zeros but for parted lips."""
+        row = np.zeros(len(MOTION), np.float32)
+        row[COLUMN["jaw"]] = inner_gaps(self.neutral)[5] / FULL_OPENING
+        return row
+
+    def labels(self, motion: Floats) -> Floats:
+        """Absolute, normalised labels (F, len(LABELS)) of rows of motion (F, len(MOTION)); see `rig_labels`."""
+        moved = self._moved_landmarks(np.atleast_2d(motion))
+        return measure_labels(self.neutral, moved, np.atleast_2d(motion), self.head, self._place(np.atleast_2d(motion)))
+
+    def render(self, motion_row: Floats | None, size: int = 256, flow_size: int | None = None) -> RenderedFrame:
+        """Render one frame.
+
+        Args:
+            motion_row: (len(MOTION),), see `motion.MOTION`; None shows the portrait itself.
+            size: side of the picture in pixels.
+            flow_size: side of flow, mask and uv; half of `size` unless given.
+        """
+        row = self.rest() if motion_row is None else motion_row
+        flow_size = size // 2 if flow_size is None else flow_size
+        vertices, irises = self._deform(row)
+        warp = MeshWarp.build(vertices, self.vertices, size, self.head.scale_px)
+        portrait = self.image if size >= PORTRAIT_SIZE_PX else _prefiltered(self.image, size)
+        source, mask = warp.source, np.zeros((size, size), np.float32)
+        picture = sample(portrait, source)
+        if motion_row is not None:
+            self._draw_eyes(picture, source, portrait, vertices, row)
+            self._draw_mouth(picture, source, mask, portrait, vertices, row)
+        picture *= np.exp(row[COLUMN["light"]])
+        points = np.concatenate([vertices[: lm.NUM_SKIN_LANDMARKS, :2], irises]) * (size / PORTRAIT_SIZE_PX)
+        return RenderedFrame(
+            image=np.clip(picture + 0.5, 0, 255).astype(np.uint8),
+            flow=warp.flow(source, flow_size),
+            mask=cv2.resize(mask, (flow_size, flow_size), interpolation=cv2.INTER_AREA),
+            uv=warp.canonical(flow_size),
+            landmarks=points.astype(np.float32),
+        )
+
+    def _draw_eyes(
+        self, picture: Floats, source: Floats, portrait: NDArray[np.uint8], vertices: NDArray[np.float64], row: Floats
+    ) -> None:
+        scale = len(picture) / PORTRAIT_SIZE_PX
+        for upper, lower, ends, iris, eye in (
+            (lm.UPPER_LID_LEFT, lm.LOWER_LID_LEFT, lm.EYE_CORNERS_LEFT, lm.IRIS_LEFT, lm.EYE_LEFT),
+            (lm.UPPER_LID_RIGHT, lm.LOWER_LID_RIGHT, lm.EYE_CORNERS_RIGHT, lm.IRIS_RIGHT, lm.EYE_RIGHT),
+        ):
+            lids = tuple(vertices[[ends[0], *lid, ends[1]], :2] * scale for lid in (upper, lower))
+            shift = self.head.rotation[:2, :2] @ self._gaze_shift(row[None], eye)[0] * self.head.scale_px
+            rigid = self._rigid_at(row, float(self.landmarks_px[list(eye), 2].mean()))
+            draw_eyeball(picture, source, portrait, (lids[0], lids[1]), rigid, self.landmarks_px[list(iris), :2], shift)
+
+    def _draw_mouth(
+        self,
+        picture: Floats,
+        source: Floats,
+        mask: Floats,
+        portrait: NDArray[np.uint8],
+        vertices: NDArray[np.float64],
+        row: Floats,
+    ) -> None:
+        scale = len(picture) / PORTRAIT_SIZE_PX
+        lips = tuple(vertices[list(lip), :2] * scale for lip in (lm.UPPER_INNER_LIP, lm.LOWER_INNER_LIP))
+        # Teeth lie a little behind the lips.
+        rigid = self._rigid_at(row, float(self.landmarks_px[[13, 14], 2].mean()) + 0.03 * self.head.scale_px)
+        to_head = np.linalg.inv(self.head.rotation[:2, :2]) / self.head.scale_px
+        origin = self.landmarks_px[[13, 78, 308], :2].astype(np.float64)
+        centre = np.array([(origin[1, 0] + origin[2, 0]) / 2, origin[0, 1]])
+        rest = float(inner_gaps(self.neutral)[5])
+        draw_mouth(
+            picture,
+            source,
+            mask,
+            portrait,
+            (lips[0], lips[1]),
+            self.mouth,
+            rigid,
+            (to_head, -to_head @ centre),
+            jaw_drop=0.93 * FULL_OPENING * float(row[COLUMN["jaw"]]) + 0.45 * rest,
+            tongue=float(row[COLUMN["tongue"]]),
+            face_px=self.head.scale_px * scale,
+        )
+
+    def _moved_landmarks(self, motion: Floats) -> NDArray[np.float64]:
+        """Landmarks in the head's frame with their expression, (F, 478, 3)."""
+        moved = np.repeat(self.neutral[None], len(motion), 0)
+        moved[:, : lm.NUM_SKIN_LANDMARKS] += displace(self.neutral, motion)[:, : lm.NUM_SKIN_LANDMARKS]
+        for side, (iris, eye) in enumerate(((lm.IRIS_LEFT, lm.EYE_LEFT), (lm.IRIS_RIGHT, lm.EYE_RIGHT))):
+            del side
+            moved[:, list(iris), :2] += self._gaze_shift(motion, eye)[:, None]
+        return moved
+
+    def _gaze_shift(self, motion: Floats, eye: tuple[int, ...]) -> NDArray[np.float64]:
+        """Displacement of an iris in face heights, (F, 2)."""
+        width = float(np.ptp(self.neutral[list(eye), 0]))
+        gaze = motion[:, [COLUMN["gaze_x"], COLUMN["gaze_y"]]].astype(np.float64)
+        return gaze * np.array([0.20, -0.13]) * width
+
+    def _place(self, motion: Floats) -> NDArray[np.float64]:
+        """Centre of the face, (F, 2), in fractions of the crop."""
+        centres = []
+        middle = self.landmarks_px[[lm.FOREHEAD_TOP, lm.CHIN_TIP]].mean(0)
+        for row in motion:
+            matrix, constant = self._rigid_at(row, float(middle[2]))
+            centres.append((matrix @ middle[:2] + constant) / PORTRAIT_SIZE_PX)
+        return np.stack(centres)
+
+    def _deform(self, row: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Vertices (V, 3) and irises (10, 2) of a frame, portrait coordinates."""
+        motion = row[None]
+        scale = self.head.scale_px
+        at_rest = self.vertices + displace(self.neutral, motion)[0] @ self.head.rotation.T * scale
+        yaw, pitch, roll = (float(row[COLUMN[name]]) for name in ("yaw", "pitch", "roll"))
+        turned = (at_rest - self.head.pivot_px) @ rotation(yaw, pitch, roll).T + self.head.pivot_px
+        turn, shift, rise = (self.follow[:, k : k + 1] for k in range(3))
+        moved = at_rest + turn * (turned - at_rest)
+        centre = np.full(3, PORTRAIT_SIZE_PX / 2)
+        offset = np.array([row[COLUMN["shift_x"]], row[COLUMN["shift_y"]], 0.0]) * scale
+        moved += shift * ((moved - centre) * np.expm1(row[COLUMN["scale"]]) + offset)
+        moved[:, 1:2] -= rise * row[COLUMN["breath"]] * scale
+        matrix, constant = self._rigid_at(row, float(self.landmarks_px[[33, 263], 2].mean()))
+        shifts = np.concatenate([np.repeat(self._gaze_shift(motion, eye), 5, 0) for eye in (lm.EYE_LEFT, lm.EYE_RIGHT)])
+        irises = self.landmarks_px[lm.NUM_SKIN_LANDMARKS :, :2] + shifts @ self.head.rotation[:2, :2].T * scale
+        return moved, irises @ matrix.T + constant
+
+    def _rigid_at(self, row: Floats, depth_px: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Affine map (2, 2), (2,) of points fixed to the skull at one depth, from the portrait to the frame."""
+        yaw, pitch, roll = (float(row[COLUMN[name]]) for name in ("yaw", "pitch", "roll"))
+        turn = rotation(yaw, pitch, roll)
+        pivot, scale = self.head.pivot_px, self.head.scale_px
+        matrix = turn[:2, :2]
+        constant = turn[:2, 2] * (depth_px - pivot[2]) + pivot[:2] - matrix @ pivot[:2]
+        zoom = float(np.exp(row[COLUMN["scale"]]))
+        centre = PORTRAIT_SIZE_PX / 2
+        offset = np.array([row[COLUMN["shift_x"]], row[COLUMN["shift_y"]]], np.float64) * scale
+        return matrix * zoom, (constant - centre) * zoom + centre + offset
+
+
+def _follow_weights(vertices: NDArray[np.float64], head: HeadFit) -> NDArray[np.float64]:
+    """How much each vertex turns with the head, shifts with the camera and rises with the breath, (V, 3)."""
+    turn = np.ones(len(vertices))
+    turn[lm.NUM_SKIN_LANDMARKS :] = np.repeat(_RING_FOLLOW, NUM_RING_POINTS)
+    place = head.to_head(vertices)
+    chin = float(place[lm.CHIN_TIP, 1])
+    below = _smoothstep(chin - 0.05, chin + 0.45, place[:, 1])
+    ring = np.arange(len(vertices)) >= lm.NUM_SKIN_LANDMARKS
+    turn[ring] *= 1 - 0.88 * below[ring]
+    margin = np.minimum(vertices[:, :2], PORTRAIT_SIZE_PX - vertices[:, :2]).min(1) / PORTRAIT_SIZE_PX
+    turn[ring] *= _smoothstep(-0.05, 0.06, margin[ring])
+    shift = np.where(ring, _smoothstep(0.0, 0.16, margin), 1.0)
+    rise = np.where(ring, 0.25 + 0.75 * _smoothstep(chin - 0.1, chin + 0.3, place[:, 1]), 0.25) * _smoothstep(-0.1, 0.1, margin)
+    return np.stack([turn, shift, rise], 1)
+
+
+def _prefiltered(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The portrait without the detail that a smaller picture cannot hold."""
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), 0.32 * PORTRAIT_SIZE_PX / size), np.uint8)
+
+
+def _smoothstep(low: float, high: float, x: NDArray[np.float64]) -> NDArray[np.float64]:
+    t = np.clip((x - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
