@@ -1,15 +1,16 @@
 """Sound from any file FFmpeg can read, as the model wants it.
 
-N samples.
+N samples, C channels.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
 import numpy as np
-from av.audio.resampler import AudioResampler
 from numpy.typing import NDArray
 
+from vivavoz.audio.resample import MAX_AMPLITUDE, StreamingResampler
 from vivavoz.errors import AudioError
 from vivavoz.timing import SAMPLE_RATE_HZ
 
@@ -22,21 +23,22 @@ MAX_HOURS = 24
 SILENCE_PEAK = 1 / 32768
 """Largest amplitude that still counts as silence: one step of 16-bit sound, which dither may leave."""
 
+_BLOCKS_PER_SECOND = 4
 _MAX_SAMPLES = MAX_HOURS * 3600 * SAMPLE_RATE_HZ
 
 
 def read_audio(path: str | Path) -> NDArray[np.float32]:
     """Read the first sound track of a sound or video file.
 
-    Any container, codec, sample rate, sample format and channel layout FFmpeg knows; channels are mixed down, the first decoded
+    Any container, codec, sample rate, sample format and channel layout FFmpeg knows; channels are averaged, the first decoded
     sample is time 0, what exceeds full scale is clipped. Silence is returned like any other sound: see `is_silent`.
 
     Returns:
         (N,) float32, mono, 16 kHz, in [-1, 1], N >= 160.
 
     Raises:
-        AudioError: no such file, empty, not a media file, no sound in it, broken, shorter than 10 ms, longer than 24 hours, or
-            with samples that are not finite.
+        AudioError: no such file, empty, not a media file, no sound in it, broken, shorter than 10 ms, longer than 24 hours, with
+            samples that are not finite or far beyond full scale, or at a rate `StreamingResampler` does not take.
     """
     path = Path(path)
     if not path.is_file():
@@ -59,29 +61,62 @@ def is_silent(samples: NDArray[np.float32]) -> bool:
 def _decode(path: Path) -> NDArray[np.float32]:
     # A bytearray grows where it lies, so a long file never needs a second copy.
     sound = bytearray()
-    resampler = AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
     try:
         # The prefix and the whitelist keep a name with a colon, or a playlist, from opening anything but local files.
         with av.open(f"file:{path}", options={"protocol_whitelist": "file"}) as container:
             if not container.streams.audio:
                 raise AudioError(f"{path} has no sound in it; give a sound file or a video with sound")
             _check_length(path, (container.duration or 0) * SAMPLE_RATE_HZ // av.time_base)
-            for frame in container.decode(audio=0):
-                _append(path, sound, resampler.resample(frame))
-            _append(path, sound, resampler.resample(None))
+            for block in _resampled(path, container.decode(container.streams.audio[0])):
+                sound += np.clip(block, -1.0, 1.0).tobytes()
+                _check_length(path, len(sound) // 4)
     except (av.FFmpegError, ValueError, OverflowError, PermissionError) as error:
         raise AudioError(_describe(path, len(sound) // 4, error)) from error
     return np.frombuffer(sound, dtype=np.float32)
 
 
-def _append(path: Path, sound: bytearray, frames: list[av.AudioFrame]) -> None:
+def _resampled(path: Path, frames: Iterator[av.AudioFrame]) -> Iterator[NDArray[np.float32]]:
+    """Blocks (N,) at 16 kHz of a quarter of a second, so that the library's cost per call does not count."""
+    resampler = None
+    pending: list[NDArray[np.floating]] = []
+    num_pending = num_seen = 0
     for frame in frames:
-        block = frame.to_ndarray().reshape(-1)
-        if not np.isfinite(block).all():
-            seconds = len(sound) / 4 / SAMPLE_RATE_HZ
-            raise AudioError(f"{path} has samples that are not finite numbers near {seconds:.2f} s; export it again")
-        sound += np.clip(block, -1.0, 1.0).tobytes()
-    _check_length(path, len(sound) // 4)
+        if resampler is None:
+            resampler = _resampler_for(path, frame)
+        if (frame.sample_rate, frame.layout.nb_channels) != (resampler.rate_hz, resampler.num_channels):
+            raise AudioError(f"{path} changes its sample rate or channels on the way; convert it to WAV first")
+        samples = _float_samples(frame)
+        if samples.size and not float(np.abs(samples).max()) <= MAX_AMPLITUDE:
+            where = f"near {num_seen / resampler.rate_hz:.2f} s"
+            raise AudioError(f"{path} has samples that are not finite, or far beyond full scale, {where}; export it again")
+        pending.append(samples)
+        num_pending += len(samples)
+        num_seen += len(samples)
+        if num_pending >= resampler.rate_hz // _BLOCKS_PER_SECOND:
+            yield resampler.push(np.concatenate(pending))
+            pending, num_pending = [], 0
+    if resampler is not None:
+        if pending:
+            yield resampler.push(np.concatenate(pending))
+        yield resampler.flush()
+
+
+def _resampler_for(path: Path, frame: av.AudioFrame) -> StreamingResampler:
+    try:
+        return StreamingResampler(frame.sample_rate, frame.layout.nb_channels)
+    except AudioError as error:
+        raise AudioError(f"{path}: {error}") from error
+
+
+def _float_samples(frame: av.AudioFrame) -> NDArray[np.floating]:
+    """(N, C) samples of a decoded frame, full scale at 1."""
+    samples: NDArray = frame.to_ndarray()
+    samples = samples.T if frame.format.is_planar else samples.reshape(-1, frame.layout.nb_channels)
+    if np.issubdtype(samples.dtype, np.floating):
+        return samples
+    full_scale = 2.0 ** (8 * samples.dtype.itemsize - 1)
+    offset = full_scale if np.issubdtype(samples.dtype, np.unsignedinteger) else 0.0
+    return (samples - offset) / full_scale
 
 
 def _check_length(path: Path, num_samples: int) -> None:
@@ -91,8 +126,7 @@ def _check_length(path: Path, num_samples: int) -> None:
 
 
 def _describe(path: Path, num_samples: int, error: Exception) -> str:
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    reason = reason.splitlines()[0] if reason else type(error).__name__
+    reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
     if num_samples == 0:
         return f"{path} cannot be read as sound ({reason}); give a sound file or a video with sound"
     seconds = num_samples / SAMPLE_RATE_HZ

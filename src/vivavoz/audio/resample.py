@@ -15,7 +15,7 @@ MIN_RATE_HZ = 1_000
 MAX_RATE_HZ = 384_000
 MAX_CHANNELS = 64
 
-_MAX_AMPLITUDE = 8.0
+MAX_AMPLITUDE = 8.0
 """Float samples beyond this are surely 16-bit numbers that nobody scaled; a hot recording stays below it."""
 
 
@@ -124,7 +124,7 @@ class StreamingResampler:
             peak = float(np.abs(chunk).max())
             if not np.isfinite(peak):
                 raise AudioError("a chunk of sound has samples that are not finite numbers; send int16, or float in [-1, 1]")
-            if peak > _MAX_AMPLITUDE:
+            if peak > MAX_AMPLITUDE:
                 raise AudioError(f"a chunk of float sound reaches {peak:.6g}; expected [-1, 1]: divide by 32768, or send int16")
         mono: NDArray[np.float64] = chunk.mean(axis=1, dtype=np.float64)
         return (mono / 32768 if is_int16 else mono).astype(np.float32)
