@@ -30,9 +30,7 @@ class CausalConv3d(nn.Conv3d):
 
     def __init__(self, in_channels: int, out_channels: int, *, temporal_kernel: int = 3, spatial_kernel: int = 3) -> None:
         pad = spatial_kernel // 2
-        super().__init__(
-            in_channels, out_channels, (temporal_kernel, spatial_kernel, spatial_kernel), padding=(0, pad, pad)
-        )
+        super().__init__(in_channels, out_channels, (temporal_kernel, spatial_kernel, spatial_kernel), padding=(0, pad, pad))
 
     @property
     def num_past_frames(self) -> int:
@@ -48,7 +46,7 @@ class CausalConv3d(nn.Conv3d):
         if self.num_past_frames == 0:
             frames = x.transpose(1, 2).flatten(0, 1)
             y = F.conv2d(frames, self.weight.squeeze(2), self.bias, padding=self.padding[1:])
-            return y.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+            return torch.unflatten(y, 0, (x.shape[0], x.shape[2])).transpose(1, 2)
         if state is None:
             x = F.pad(x, (0, 0, 0, 0, self.num_past_frames, 0))
         else:
@@ -83,5 +81,6 @@ class CausalResBlock(nn.Module):
 
     def forward(self, x: Tensor, state: ResBlockState | None = None) -> Tensor:
         """(B, C, T, H, W) -> the same shape."""
-        h = self.conv1(F.silu(self.norm1(x)), state and state.first)
-        return x + self.conv2(F.silu(self.norm2(h)), state and state.second)
+        h: Tensor = self.conv1(F.silu(self.norm1(x)), state and state.first)
+        h = self.conv2(F.silu(self.norm2(h)), state and state.second)
+        return x + h

@@ -4,8 +4,8 @@ Down: time first (the stream's first frame left out: "split-first"), then space.
 branch of convolutions runs a shortcut without parameters: channel averaging on the way down, duplication on the way up.
 
 Shapes: B batch, C channels, T time, H height, W width. Folding is channel-major, as in `torch.nn.PixelUnshuffle`: output channel
-`c * k + j` holds the j-th of k neighbours of input channel c (in space `c * k * k + row * k + column`). In memory channels are kept last throughout
-(`torch.channels_last_3d`): the layout convolutions are fastest in, on CPUs and GPUs alike.
+`c * k + j` holds the j-th of k neighbours of input channel c (in space `c * k * k + row * k + column`). In memory channels are
+kept last throughout (`torch.channels_last_3d`): the layout convolutions are fastest in, on CPUs and GPUs alike.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from vivavoz.nn.stream import StreamState
 
 def fold_time(x: Tensor, k: int) -> Tensor:
     """(B, C, T, H, W) -> (B, C*k, T/k, H, W)."""
-    x = x.movedim(1, -1).unflatten(1, (-1, k))  # B T k H W C
+    x = torch.unflatten(x.movedim(1, -1), 1, (-1, k))  # B T k H W C
     return x.permute(0, 1, 3, 4, 5, 2).flatten(-2).movedim(-1, 1)
 
 
 def unfold_time(x: Tensor, k: int) -> Tensor:
     """(B, C*k, T, H, W) -> (B, C, T*k, H, W)."""
-    x = x.movedim(1, -1).unflatten(-1, (-1, k))  # B T H W C k
+    x = torch.unflatten(x.movedim(1, -1), -1, (-1, k))  # B T H W C k
     return x.permute(0, 1, 5, 2, 3, 4).flatten(1, 2).movedim(-1, 1)
 
 
 def fold_space(x: Tensor, k: int) -> Tensor:
     """(B, C, T, H, W) -> (B, C*k*k, T, H/k, W/k)."""
-    x = x.movedim(1, -1).unflatten(3, (-1, k)).unflatten(2, (-1, k))  # B T h k w k C
+    x = torch.unflatten(torch.unflatten(x.movedim(1, -1), 3, (-1, k)), 2, (-1, k))  # B T h k w k C
     return x.permute(0, 1, 2, 4, 6, 3, 5).flatten(-3).movedim(-1, 1)
 
 
 def unfold_space(x: Tensor, k: int) -> Tensor:
     """(B, C*k*k, T, H, W) -> (B, C, T, H*k, W*k)."""
-    x = x.movedim(1, -1).unflatten(-1, (-1, k, k))  # B T H W C k k
+    x = torch.unflatten(x.movedim(1, -1), -1, (-1, k, k))  # B T H W C k k
     return x.permute(0, 1, 2, 5, 3, 6, 4).flatten(4, 5).flatten(2, 3).movedim(-1, 1)
 
 
 def average_channels(x: Tensor, num_channels: int) -> Tensor:
     """Mean over groups of neighbouring channels: (B, G*num_channels, ...) -> (B, num_channels, ...)."""
-    return x.unflatten(1, (num_channels, -1)).mean(dim=2)
+    return torch.unflatten(x, 1, (num_channels, -1)).mean(dim=2)
 
 
 def split_first(x: Tensor, temporal: Callable[[Tensor], Tensor], *, is_start: bool) -> Tensor:
@@ -82,7 +82,7 @@ class _Resample(nn.Module):
     def forward(self, x: Tensor, state: ResampleState | None = None) -> Tensor:
         """See the subclass."""
         is_start = state is None or state.is_start
-        y = self._main(x, state and state.spatial, is_start=is_start)
+        y = self._main(x, None if state is None else state.spatial, is_start=is_start)
         if self.residual:
             y = y + self._shortcut(x, is_start=is_start)
         if state is not None:
@@ -139,7 +139,5 @@ class CausalUpsample(_Resample):
     def _shortcut(self, x: Tensor, *, is_start: bool) -> Tensor:
         x = unfold_space(x.repeat_interleave(self.repeats, dim=1), self.spatial)
         if self.temporal > 1:
-            x = split_first(
-                x, lambda v: unfold_time(v.repeat_interleave(self.temporal, dim=1), self.temporal), is_start=is_start
-            )
+            x = split_first(x, lambda v: unfold_time(v.repeat_interleave(self.temporal, dim=1), self.temporal), is_start=is_start)
         return x

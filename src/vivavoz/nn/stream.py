@@ -30,12 +30,15 @@ class StreamState:
 
     def tensors(self) -> Iterator[Tensor]:
         """Every tensor of this state and of the states in it, in a fixed order."""
+        yield from self._own_tensors()
+        for child in self.children():
+            yield from child.tensors()
+
+    def _own_tensors(self) -> Iterator[Tensor]:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Tensor):
                 yield value
-        for child in self.children():
-            yield from child.tensors()
 
     def _phases(self) -> list[str]:
         return [field.name for field in fields(self) if isinstance(getattr(self, field.name), int)]
@@ -57,8 +60,10 @@ class StreamState:
 
     def copy_row_(self, row: int, other: Self, other_row: int = 0) -> None:
         """Replace one row of the batch by a row of `other`, in place. Phases must agree: rows of a batch move in step."""
-        for mine, theirs in zip(self.tensors(), other.tensors(), strict=True):
+        for mine, theirs in zip(self._own_tensors(), other._own_tensors(), strict=True):
             mine[row].copy_(theirs[other_row])
+        for my_child, their_child in zip(self.children(), other.children(), strict=True):
+            my_child.copy_row_(row, their_child, other_row)
 
     def reset_(self) -> None:
         """Back to the start of a stream, in place: all tensors zero, all phases at their defaults."""

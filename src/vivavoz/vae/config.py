@@ -1,6 +1,7 @@
 """Configuration of the video VAE, and the sizes it comes in."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from vivavoz.errors import ConfigError
 
@@ -51,8 +52,26 @@ class VAEConfig:
     def __post_init__(self) -> None:
         if self.feature_channels % self.fusion_head_dim:
             raise ConfigError(
-                f"feature_channels {self.feature_channels} is not a multiple of fusion_head_dim {self.fusion_head_dim}: change one"
+                f"feature_channels is {self.feature_channels}, expected a multiple of fusion_head_dim {self.fusion_head_dim}: "
+                "change one"
             )
+        if self.fusion_head_dim % 4:
+            raise ConfigError(
+                f"fusion_head_dim is {self.fusion_head_dim}, expected a multiple of 4 (rows and columns): change it"
+            )
+        for c_in, c_out in pairwise((*self.encoder1_channels, self.feature_channels, *self.encoder2_channels)):
+            if c_in % 4 or c_out % 4 or (self.residual and 4 * c_in % c_out):
+                raise ConfigError(
+                    f"the encoder cannot go from {c_in} to {c_out} channels: "
+                    "widths are multiples of 4, and 4 times one is a multiple of the next; change one"
+                )
+        decoder2_channels = self.decoder2_channels if self.warp is None else self.decoder2_channels[:3]
+        for c_in, c_out in pairwise((*self.decoder1_channels, self.feature_channels, *decoder2_channels)):
+            if self.residual and 4 * c_out % c_in:
+                raise ConfigError(
+                    f"the decoder cannot go from {c_in} to {c_out} channels: "
+                    "4 times a width is a multiple of the one before; change one, or set residual=False"
+                )
         if self.warp is not None and not self.references:
             raise ConfigError("a reference warp needs references: set references=True or warp=None")
 
@@ -90,7 +109,7 @@ def lite_vae_config() -> VAEConfig:
 
 
 def tiny_vae_config(*, warp: bool = False) -> VAEConfig:
-    """For tests: every part present, a few thousand parameters, 64 x 64 pictures."""
+    """For tests: every part present, a quarter of a million parameters, 64 x 64 pictures."""
     return VAEConfig(
         latent_channels=8,
         encoder1_channels=(4, 8, 8, 16),

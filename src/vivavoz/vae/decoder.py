@@ -41,7 +41,10 @@ class UpStage(nn.Module):
         """A fresh state for inputs of `height` x `width`."""
         return UpStageState(
             resample=self.up.init_state(batch_size, height, width),
-            blocks=tuple(block.init_state(batch_size, 2 * height, 2 * width) for block in self.blocks),
+            blocks=tuple(
+                block.init_state(batch_size, 2 * height, 2 * width)  # type: ignore[operator]
+                for block in self.blocks
+            ),
         )
 
     def refine(self, x: Tensor, state: UpStageState | None = None) -> Tensor:
@@ -87,7 +90,7 @@ class Decoder1(nn.Module):
 
     def forward(self, z: Tensor, state: Decoder1State | None = None) -> Tensor:
         """(B, C_z, T_z, H/64, W/64) -> (B, C_f, T_z, H/16, W/16)."""
-        x = self.conv_in(z.contiguous(memory_format=torch.channels_last_3d), state and state.conv_in)
+        x: Tensor = self.conv_in(z.contiguous(memory_format=torch.channels_last_3d), state and state.conv_in)
         for i, stage in enumerate(self.stages):
             x = stage(x, state and state.stages[i])
         return x
@@ -136,4 +139,5 @@ class Decoder2(nn.Module):
         """(B, C_f, T_z, h, w) -> video (B, 3, T, 16h, 16w), nominally in [-1, 1], not clamped."""
         for i, stage in enumerate(self.stages):
             x = stage(x, state and state.stages[i])
-        return self.conv_out(F.silu(self.norm_out(x)), state and state.conv_out)
+        video: Tensor = self.conv_out(F.silu(self.norm_out(x)), state and state.conv_out)
+        return video

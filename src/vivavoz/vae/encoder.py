@@ -40,7 +40,7 @@ class DownStage(nn.Module):
     def init_state(self, batch_size: int, height: int, width: int) -> StageState:
         """A fresh state for inputs of `height` x `width`."""
         return StageState(
-            blocks=tuple(block.init_state(batch_size, height, width) for block in self.blocks),
+            blocks=tuple(block.init_state(batch_size, height, width) for block in self.blocks),  # type: ignore[operator]
             resample=self.down.init_state(batch_size, height, width),
         )
 
@@ -48,7 +48,8 @@ class DownStage(nn.Module):
         """(B, C_in, T, H, W) -> (B, C_out, T', H/2, W/2)."""
         for i, block in enumerate(self.blocks):
             x = block(x, state and state.blocks[i])
-        return self.down(x, state and state.resample)
+        y: Tensor = self.down(x, state and state.resample)
+        return y
 
 
 @dataclass(slots=True, kw_only=True)
@@ -98,8 +99,7 @@ class Encoder2(nn.Module):
         widths = (config.feature_channels, *config.encoder2_channels)
         kernel = config.inner_temporal_kernel
         self.stages = nn.ModuleList(
-            DownStage(widths[i], widths[i + 1], 1, temporal=1, temporal_kernel=kernel, residual=config.residual)
-            for i in range(2)
+            DownStage(widths[i], widths[i + 1], 1, temporal=1, temporal_kernel=kernel, residual=config.residual) for i in range(2)
         )
         self.norm_out = ChannelRMSNorm(widths[-1])
         self.conv_out = CausalConv3d(widths[-1], 2 * config.latent_channels, temporal_kernel=kernel)

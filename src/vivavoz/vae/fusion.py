@@ -59,18 +59,16 @@ class FusionBlock(nn.Module):
             self.out_cross = nn.Linear(width, width)
 
     def _heads(self, x_BLC: Tensor) -> Tensor:
-        return x_BLC.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        return torch.unflatten(x_BLC, -1, (-1, self.head_dim)).transpose(1, 2)
 
     def remember(self, references_BMLC: Tensor, rotation: tuple[Tensor, Tensor]) -> FusionMemory:
         """Keys and values of the references (B, M, L, C); every reference carries the same positions, so they are a set."""
         k, v = self.kv(self.norm_reference(references_BMLC)).chunk(2, dim=-1)
-        k = rotate(k.unflatten(-1, (-1, self.head_dim)).transpose(2, 3), rotation)  # B M H L D
-        v = v.unflatten(-1, (-1, self.head_dim)).transpose(2, 3)
+        k = rotate(torch.unflatten(k, -1, (-1, self.head_dim)).transpose(2, 3), rotation)  # B M H L D
+        v = torch.unflatten(v, -1, (-1, self.head_dim)).transpose(2, 3)
         return FusionMemory(k.transpose(1, 2).flatten(2, 3), v.transpose(1, 2).flatten(2, 3))
 
-    def forward(
-        self, x_NLC: Tensor, memory: FusionMemory | None, mask: Tensor | None, rotation: tuple[Tensor, Tensor]
-    ) -> Tensor:
+    def forward(self, x_NLC: Tensor, memory: FusionMemory | None, mask: Tensor | None, rotation: tuple[Tensor, Tensor]) -> Tensor:
         """(N = B*T, L, C) -> the same shape. `mask` (B, M*L) is True where a reference token exists."""
         q, k, v = (self._heads(part) for part in self.qkv(self.norm_self(x_NLC)).chunk(3, dim=-1))
         attended = F.scaled_dot_product_attention(rotate(q, rotation), rotate(k, rotation), v)
@@ -79,13 +77,14 @@ class FusionBlock(nn.Module):
             batch = memory.key.shape[0]
             q = rotate(self._heads(self.q(self.norm_cross(x_NLC))), rotation)  # N H L D
             frames, num_tokens = q.shape[0] // batch, q.shape[2]
-            q_BHLD = q.unflatten(0, (batch, frames)).transpose(1, 2).flatten(2, 3)
+            q_BHLD = torch.unflatten(q, 0, (batch, frames)).transpose(1, 2).flatten(2, 3)
             attended = F.scaled_dot_product_attention(
                 q_BHLD, memory.key, memory.value, attn_mask=None if mask is None else mask[:, None, None, :]
             )
-            attended = attended.unflatten(2, (frames, num_tokens)).permute(0, 2, 3, 1, 4).flatten(3).flatten(0, 1)
+            attended = torch.unflatten(attended, 2, (frames, num_tokens)).permute(0, 2, 3, 1, 4).flatten(3).flatten(0, 1)
             x_NLC = x_NLC + self.out_cross(attended)
-        return x_NLC + self.mlp(self.norm_mlp(x_NLC))
+        hidden: Tensor = self.mlp(self.norm_mlp(x_NLC))
+        return x_NLC + hidden
 
 
 class ReferenceFusion(nn.Module):
@@ -101,7 +100,8 @@ class ReferenceFusion(nn.Module):
 
     def remember(self, features: Tensor) -> tuple[FusionMemory, ...]:
         """References' E1 features (B, M, C, H/16, W/16), M >= 1 -> the keys and values of every block."""
-        rotation = axial_rotation(*features.shape[-2:], self.head_dim, features.device)
+        height, width = features.shape[-2:]
+        rotation = axial_rotation(height, width, self.head_dim, features.device)
         tokens_BMLC = features.flatten(3).transpose(2, 3)
         return tuple(block.remember(tokens_BMLC, rotation) for block in self.blocks)  # type: ignore[operator]
 

@@ -90,21 +90,27 @@ class VAE(nn.Module):
         Without a state T is 1 + 4n. With one any T goes: frames of an unfinished group of four wait, and T_z may be 0.
         """
         check_size(*video.shape[-2:])
-        if state is None:
-            if video.shape[2] % FRAMES_PER_LATENT != 1:
-                raise ConfigError(f"a clip of {video.shape[2]} frames cannot be encoded: it takes 1 + 4n (1, 5, 9, ...); trim it")
-            return self.encoder(video)
+        if state is not None:
+            video = self._whole_groups(video, state)
+            if video.shape[2] == 0:
+                b, _, _, h, w = video.shape
+                nothing = video.new_zeros(b, self.config.latent_channels, 0, h // 64, w // 64)
+                return Posterior(nothing, nothing)
+        elif video.shape[2] % FRAMES_PER_LATENT != 1:
+            raise ConfigError(f"a clip of {video.shape[2]} frames cannot be encoded: it takes 1 + 4n (1, 5, 9, ...); trim it")
+        posterior: Posterior = self.encoder(video, state and state.encoder)
+        return posterior
+
+    @staticmethod
+    def _whole_groups(video: Tensor, state: VideoEncoderState) -> Tensor:
+        """Of the waiting and the new frames, those that complete a latent; the others wait."""
         video = torch.cat([state.pending[:, :, : state.num_pending], video], dim=2)
         first = 1 if state.is_start and video.shape[2] else 0
         usable = first + (video.shape[2] - first) // FRAMES_PER_LATENT * FRAMES_PER_LATENT
         state.num_pending = video.shape[2] - usable
         state.pending[:, :, : state.num_pending].copy_(video[:, :, usable:])
-        if usable == 0:
-            b, _, _, h, w = video.shape
-            nothing = video.new_zeros(b, self.config.latent_channels, 0, h // 64, w // 64)
-            return Posterior(nothing, nothing)
-        state.is_start = False
-        return self.encoder(video[:, :, :usable], state.encoder)
+        state.is_start = state.is_start and usable == 0
+        return video[:, :, :usable]
 
     def encode_references(self, pictures: Tensor, photos: Tensor | None = None, mask: Tensor | None = None) -> References:
         """Reference pictures (B, M, 3, H, W) in [-1, 1], M >= 0, -> what decoding and generating need of them.
@@ -119,13 +125,13 @@ class VAE(nn.Module):
         if m == 0:
             return References(pictures.new_zeros(b, 0, self.config.latent_channels, h // 64, w // 64), (), None, None, size)
         half, quarter, _, features = self.encoder.e1.pyramid(pictures.flatten(0, 1))
-        latents = self.encoder.encode_features(features).mean.squeeze(2).unflatten(0, (b, m))
+        latents = torch.unflatten(self.encoder.encode_features(features).mean.squeeze(2), 0, (b, m))
         warp = None
         if isinstance(self.head, ReferenceWarp):
-            warp = self.head.remember(quarter.unflatten(0, (b, m)), half.unflatten(0, (b, m)))
+            warp = self.head.remember(torch.unflatten(quarter, 0, (b, m)), torch.unflatten(half, 0, (b, m)))
         return References(
             latents=latents,
-            fusion=self.fusion.remember(features.unflatten(0, (b, m))) if self.config.references else (),
+            fusion=self.fusion.remember(torch.unflatten(features, 0, (b, m))) if self.config.references else (),
             warp=warp,
             photos=photos if warp is not None else None,
             size=size,
@@ -147,13 +153,15 @@ class VAE(nn.Module):
 
     def fuse(self, z: Tensor, references: References, state: DecoderState | None = None) -> Tensor:
         """D1 and D_ref: (B, C_z, T_z, h, w) -> fused features (B, C_f, T_z, 4h, 4w)."""
-        return self.fusion(self.d1(z, state and state.d1), references.fusion, references.mask)
+        fused: Tensor = self.fusion(self.d1(z, state and state.d1), references.fusion, references.mask)
+        return fused
 
     def warp_fields(self, z: Tensor, references: References, state: DecoderState | None = None) -> WarpFields:
         """Latents -> the fields of the reference warp, before they meet the photographs."""
         assert isinstance(self.head, ReferenceWarp)
         x = self.fuse(z, references, state)
-        return self.head(x, references.warp, references.mask, state and state.head)
+        fields: WarpFields = self.head(x, references.warp, references.mask, state and state.head)
+        return fields
 
     def decode(self, z: Tensor, references: References, state: DecoderState | None = None) -> Tensor:
         """(B, C_z, T_z, h, w) -> video (B, 3, T, *references.size): 1 frame for a stream's first latent, 4 for every later one.
@@ -162,7 +170,8 @@ class VAE(nn.Module):
         """
         if isinstance(self.head, ReferenceWarp):
             return compose(self.warp_fields(z, references, state), references.photos, references.size)
-        return self.head(self.fuse(z, references, state), state and state.head)
+        video: Tensor = self.head(self.fuse(z, references, state), state and state.head)
+        return video
 
 
 def check_size(height: int, width: int) -> None:

@@ -1,8 +1,8 @@
 """The reference warp: a decoder head that bends the person's own photographs instead of painting every pixel.
 
-For every reference it predicts where each pixel of the new picture comes from (a flow) and how much to trust it, plus one painted
-layer with a mask for what no reference shows: the open mouth, uncovered background (docs/adr/0005-reference-warp.md). The fields are
-made at half the side of the VAE's input, and applied to photographs of any size.
+For every reference it predicts where each pixel of the new picture comes from (a flow) and how much to trust it, plus one
+painted layer with a mask for what no reference shows: the open mouth, uncovered background (docs/adr/0005-reference-warp.md).
+The fields are made at half the side of the VAE's input, and applied to photographs of any size.
 
 Shapes: B batch, M references, C channels, T frames, h w the fields' size, H W the photographs' size.
 """
@@ -10,6 +10,7 @@ Shapes: B batch, M references, C channels, T frames, h w the fields' size, H W t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,19 @@ class WarpState(StreamState):
 
     stages: tuple[UpStageState, ...]
     conv_out: ConvState
+
+    def copy_row_(self, row: int, other: Self, other_row: int = 0) -> None:
+        """Replace one row, with all its references, by a row of `other` that has as many, in place."""
+        (first, second, third), (other_first, other_second, other_third) = self.stages, other.stages
+        first.copy_row_(row, other_first, other_row)
+        second.resample.copy_row_(row, other_second.resample, other_row)
+        per_row = self.conv_out.tail.shape[0] // second.resample.spatial.tail.shape[0]
+        per_reference = zip(
+            (*second.blocks, third, self.conv_out), (*other_second.blocks, other_third, other.conv_out), strict=True
+        )
+        for mine, theirs in per_reference:
+            for reference in range(per_row):
+                mine.copy_row_(row * per_row + reference, theirs, other_row * per_row + reference)
 
 
 class ReferenceWarp(nn.Module):
