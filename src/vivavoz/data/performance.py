@@ -1,0 +1,232 @@
+"""What a talking person does, from sound alone: lips from phonemes, and head, eyes, brows and breath from prosody and chance.
+
+Everything is drawn from one seeded generator: the same sound and seed give the same motion.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from vivavoz.data.gestures import blink, breath, bumps, drift, glances, soft_limit, wander
+from vivavoz.data.motion import MOTION
+from vivavoz.data.phonemes import Phoneme, recognise
+from vivavoz.data.prosody import Accent, analyse, band_loudness, num_frames_of
+from vivavoz.data.visemes import LIPS, LOUDNESS_RATE_HZ, lip_motion
+from vivavoz.errors import DataError
+from vivavoz.timing import FRAME_RATE
+
+Floats = npt.NDArray[np.float32]
+Track = npt.NDArray[np.floating]
+Tracks = dict[str, Track]
+
+
+class State(IntEnum):
+    """What the person does in a picture."""
+
+    SPEAKING = 0
+    LISTENING = 1
+    IDLE = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Performance:
+    """Motion of F pictures: `motion` float32 (F, len(MOTION)), `states` uint8 (F,) of `State`, and the phonemes behind it."""
+
+    motion: Floats
+    states: npt.NDArray[np.uint8]
+    phonemes: tuple[Phoneme, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PerformanceConfig:
+    """How lively the person is. Angles in degrees, times in seconds."""
+
+    yaw_deviation_deg: float = 3.5
+    pitch_deviation_deg: float = 1.7
+    roll_deviation_deg: float = 2.0
+    yaw_limit_deg: float = 10.0
+    pitch_limit_deg: float = 7.0
+    roll_limit_deg: float = 7.0
+    nod_deg: float = 3.0
+    blink_interval_s: float = 3.5
+    pause_s: float = 0.5
+    """Silence longer than this is a pause of speech, no longer part of it."""
+    pause_state: State = State.IDLE
+
+
+def perform(
+    samples: Floats,
+    *,
+    seed: int,
+    phonemes: Sequence[Phoneme] | None = None,
+    config: PerformanceConfig | None = None,
+) -> Performance:
+    """A person speaking `samples`, at 25 pictures per second.
+
+    `samples`: float32 (N,), 16 kHz, mono, [-1, 1]; gives F = ceil(N / 640) pictures. `phonemes` are recognised when not given.
+    Raises `DataError` for sound of another shape, and where the recogniser is missing.
+    """
+    if samples.ndim != 1 or not len(samples):
+        raise DataError(f"got sound of shape {samples.shape}, expected (N,) with N > 0: mix the channels to mono first")
+    config = config or PerformanceConfig()
+    phonemes = tuple(recognise(samples) if phonemes is None else phonemes)
+    num_frames = num_frames_of(len(samples))
+    prosody = analyse(samples)
+    fine = band_loudness(samples, num_frames_of(len(samples), LOUDNESS_RATE_HZ), rate_hz=LOUDNESS_RATE_HZ)
+    heard = prosody.loudness > _HEARD
+    speaking = _close_gaps(heard, round(config.pause_s * FRAME_RATE))
+    pauses_s = _ends_s(_close_gaps(heard, round(0.2 * FRAME_RATE)))
+
+    rng = np.random.default_rng(seed)
+    lips = lip_motion(phonemes, num_frames, loudness=fine)
+    motion: Tracks = {name: lips[:, column] for column, name in enumerate(LIPS)}
+    motion |= _head(rng, num_frames, prosody.accents, prosody.loudness, speaking, config)
+    motion |= _eyes(rng, num_frames, pauses_s, motion, config)
+    motion |= _expression(rng, num_frames, prosody.accents, motion["pucker"])
+    motion |= _body(rng, num_frames, pauses_s, motion)
+    states = np.where(speaking, State.SPEAKING, config.pause_state).astype(np.uint8)
+    return Performance(motion=_stack(motion), states=states, phonemes=phonemes)
+
+
+def perform_random(num_frames: int, *, seed: int) -> Floats:
+    """Motion that covers the whole range of every parameter, independently of the others: float32 (num_frames, len(MOTION)).
+
+    Lips, lids, gaze and head wander between random poses in ways speech rarely combines; smooth, but nobody's behaviour.
+    """
+    if num_frames < 1:
+        raise DataError(f"got {num_frames} pictures, expected at least 1: ask for one or more")
+    rng = np.random.default_rng(seed)
+    motion = {
+        name: wander(rng, num_frames, lowest=lowest, highest=highest, rests=rests)
+        for name, (lowest, highest, rests) in _RANGES.items()
+    }
+    both = wander(rng, num_frames, lowest=0.0, highest=1.0, rests=0.65)
+    for name in ("blink_left", "blink_right"):
+        winks = rng.random() < 0.3
+        motion[name] = np.maximum(both, wander(rng, num_frames, lowest=0.0, highest=1.0, rests=0.8)) if winks else both
+    return _stack(motion)
+
+
+_HEARD = 0.12
+"""Loudness above which something is said."""
+
+_RANGES = {
+    "jaw": (0.0, 1.0, 0.15),
+    "wide": (-1.0, 1.0, 0.35),
+    "pucker": (0.0, 1.0, 0.5),
+    "press": (0.0, 1.0, 0.75),
+    "lower_in": (0.0, 1.0, 0.75),
+    "upper_raise": (0.0, 1.0, 0.55),
+    "tongue": (0.0, 1.0, 0.5),
+    "smile": (-1.0, 1.0, 0.35),
+    "gaze_x": (-1.0, 1.0, 0.3),
+    "gaze_y": (-1.0, 1.0, 0.3),
+    "brow": (-1.0, 1.0, 0.3),
+    "yaw": (-12.0, 12.0, 0.1),
+    "pitch": (-9.0, 9.0, 0.1),
+    "roll": (-8.0, 8.0, 0.1),
+    "shift_x": (-0.05, 0.05, 0.2),
+    "shift_y": (-0.05, 0.05, 0.2),
+    "scale": (-0.06, 0.06, 0.2),
+    "breath": (0.0, 0.05, 0.2),
+    "light": (-0.2, 0.2, 0.2),
+}
+"""Lowest and highest value of a parameter in random motion, and how often it rests at zero."""
+
+
+def _stack(motion: Tracks) -> Floats:
+    return np.stack([motion[name] for name in MOTION], axis=1).astype(np.float32)
+
+
+def _close_gaps(mask: npt.NDArray[np.bool_], longest: int) -> npt.NDArray[np.bool_]:
+    """`mask` with the gaps of up to `longest` pictures between two true ones filled."""
+    true = np.flatnonzero(mask)
+    filled = mask.copy()
+    for start, end in pairwise(true):
+        if end - start - 1 <= longest:
+            filled[start:end] = True
+    return filled
+
+
+def _ends_s(mask: npt.NDArray[np.bool_]) -> list[float]:
+    """Times at which a run of true pictures ends."""
+    return [float((index + 1) / FRAME_RATE) for index in np.flatnonzero(mask[:-1] & ~mask[1:])]
+
+
+def _head(
+    rng: np.random.Generator,
+    num_frames: int,
+    accents: Sequence[Accent],
+    loudness: Floats,
+    speaking: npt.NDArray[np.bool_],
+    config: PerformanceConfig,
+) -> Tracks:
+    """Slow wandering, a faster sway while speaking, a nod on most accents, and nods of agreement while listening."""
+    from scipy.ndimage import gaussian_filter1d
+
+    lively = 0.3 + 0.7 * gaussian_filter1d(loudness.astype(np.float64), 0.3 * FRAME_RATE, mode="nearest")
+
+    def swing(deviation_deg: float) -> Track:
+        slow = 0.5 * rng.standard_normal() + 0.75 * drift(rng, num_frames, 0.9) + 0.35 * drift(rng, num_frames, 0.35)
+        moved: Track = deviation_deg * (slow + 0.3 * lively * drift(rng, num_frames, 0.18))
+        return moved
+
+    nods = [(accent.time_s, config.nod_deg * accent.strength * rng.uniform(0.4, 1.2)) for accent in accents if rng.random() < 0.7]
+    if config.pause_state is State.LISTENING:
+        nods += _listening_nods(rng, speaking, config.nod_deg)
+    pitch = swing(config.pitch_deviation_deg) - bumps(num_frames, nods, rise_s=0.2, fall_s=0.35)
+    return {
+        "yaw": soft_limit(swing(config.yaw_deviation_deg), config.yaw_limit_deg),
+        "pitch": soft_limit(pitch - pitch.mean() * 0.5, config.pitch_limit_deg),
+        "roll": soft_limit(swing(config.roll_deviation_deg), config.roll_limit_deg),
+    }
+
+
+def _listening_nods(rng: np.random.Generator, speaking: npt.NDArray[np.bool_], nod_deg: float) -> list[tuple[float, float]]:
+    """Two or three small nods in a row, every few seconds of silence."""
+    nods: list[tuple[float, float]] = []
+    time_s = rng.uniform(0.5, 2.5)
+    while time_s < len(speaking) / FRAME_RATE:
+        if not speaking[int(time_s * FRAME_RATE)]:
+            height = nod_deg * rng.uniform(0.5, 1.1)
+            nods += [(time_s + 0.45 * index, height * 0.7**index) for index in range(int(rng.integers(1, 4)))]
+        time_s += rng.uniform(2.0, 5.0)
+    return nods
+
+
+def _eyes(
+    rng: np.random.Generator, num_frames: int, pauses_s: Sequence[float], motion: Tracks, config: PerformanceConfig
+) -> Tracks:
+    """Blinks of both eyes together, and a gaze that stays on the camera while the head turns."""
+    lids = blink(rng, num_frames, pauses_s, interval_s=config.blink_interval_s)
+    gaze_x, gaze_y = glances(rng, num_frames)
+    return {
+        "blink_left": lids,
+        "blink_right": lids,
+        "gaze_x": np.clip(gaze_x - 0.02 * motion["yaw"], -1.0, 1.0),
+        "gaze_y": np.clip(gaze_y - 0.02 * motion["pitch"], -1.0, 1.0),
+    }
+
+
+def _expression(rng: np.random.Generator, num_frames: int, accents: Sequence[Accent], pucker: Track) -> Tracks:
+    """Brows that rise on accents, and a faint smile that comes and goes and makes way for rounded lips."""
+    raised = [(accent.time_s, accent.strength * rng.uniform(0.3, 0.9)) for accent in accents if rng.random() < 0.45]
+    brow = 0.12 * rng.standard_normal() + 0.12 * drift(rng, num_frames, 0.8) + bumps(num_frames, raised, rise_s=0.2, fall_s=0.45)
+    smile = 0.1 + 0.15 * rng.standard_normal() + 0.15 * drift(rng, num_frames, 1.0)
+    return {"brow": soft_limit(brow, 1.0), "smile": soft_limit(smile, 1.0) * (1.0 - 0.6 * pucker)}
+
+
+def _body(rng: np.random.Generator, num_frames: int, pauses_s: Sequence[float], motion: Tracks) -> Tracks:
+    """Breath, a body that sways and leans with the head, and light that drifts."""
+    chest = 0.02 * breath(rng, num_frames, pauses_s)
+    return {
+        "shift_x": 0.01 * drift(rng, num_frames, 1.2) + 0.0008 * motion["yaw"],
+        "shift_y": 0.007 * drift(rng, num_frames, 1.2) - 0.15 * chest,
+        "scale": 0.012 * drift(rng, num_frames, 1.5),
+        "breath": chest,
+        "light": 0.04 * rng.standard_normal() + 0.03 * drift(rng, num_frames, 2.0),
+    }
