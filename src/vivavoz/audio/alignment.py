@@ -1,7 +1,8 @@
 """Which sound belongs to which picture, in integers.
 
 Picture `i` (0-based) lasts from sample `640 * i` to `640 * (i + 1)`. Its features come from 16 mel frames (200 ms), the window
-Wav2Lip was trained with: it opens where the picture before it starts, and so looks about as far back as ahead.
+Wav2Lip was trained with: it opens where the picture before it starts, and so reaches about 65 ms back from the picture's start
+and up to 172.5 ms ahead.
 """
 
 from vivavoz.timing import SAMPLES_PER_FRAME
@@ -19,9 +20,9 @@ MEL_REACH_SAMPLES = 400
 _MEL_FRAMES, _PICTURES = 16, 5
 
 LOOKAHEAD_SAMPLES = 2760
-"""Sound needed beyond the start of a picture, at most (by picture: 2600, 2760, 2720, 2680, 2640, then 2600 and so on): 172.5 ms.
+"""Sound needed from the start of a picture on, at most: 172.5 ms. By picture: 2600, 2760, 2720, 2680, 2640, 2600 and so on.
 
-Of these, 640 (40 ms) sound while the picture is shown; a live stream lags by the other 132.5 ms, before any computing.
+A live stream can show a picture no earlier than this after the picture's own sound began.
 """
 
 
