@@ -1,0 +1,174 @@
+"""A portrait and a sound file to a video file: the same stream as live, pushed as fast as it goes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vivavoz.audio.alignment import frames_of_samples
+from vivavoz.audio.reading import is_silent, read_audio
+from vivavoz.engine.avatar import Avatar, Portrait
+from vivavoz.engine.controls import StreamControls
+from vivavoz.engine.model import Model
+from vivavoz.engine.weights import load
+from vivavoz.errors import AudioError
+from vivavoz.generator.config import BLOCK_SIZES
+from vivavoz.media.crop import CropMode
+from vivavoz.media.video import VideoWriter
+from vivavoz.timing import FRAME_RATE, FRAMES_PER_LATENT, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
+
+_PIECE_SAMPLES = max(BLOCK_SIZES) * FRAMES_PER_LATENT * SAMPLES_PER_FRAME
+"""Sound pushed at once: a block's worth."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """How far a video is."""
+
+    num_frames: int
+    """Pictures written so far."""
+    total_frames: int
+    """Pictures there will be."""
+    elapsed_s: float
+    """Time since the first sound was pushed."""
+
+    @property
+    def fps(self) -> float:
+        """Pictures per second of computing, so far."""
+        return self.num_frames / self.elapsed_s if self.elapsed_s else 0.0
+
+    @property
+    def real_time_factor(self) -> float:
+        """Computing time over playing time, so far; below 1 is faster than real time."""
+        return self.elapsed_s * FRAME_RATE / self.num_frames if self.num_frames else 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Summary:
+    """What became of a video."""
+
+    num_frames: int
+    seconds: float
+    """Playing time."""
+    fps: float
+    """Pictures per second of computing and encoding."""
+    real_time_factor: float
+    """Computing time over playing time; below 1 is faster than real time."""
+    first_picture_latency_s: float
+    """Computing time from the first sound to the first picture, with all of the sound at hand."""
+
+
+def generate(
+    portraits: Portrait | Sequence[Portrait],
+    speech: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    model: str | os.PathLike[str] | Model = "lite",
+    seed: int = 0,
+    num_steps: int | None = None,
+    guidance_audio: float | None = None,
+    guidance_reference: float | None = None,
+    block_latents: int | None = None,
+    controls: StreamControls | None = None,
+    crop: CropMode = "auto",
+    size: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Summary:
+    """Make a talking-portrait video file.
+
+    Args:
+        portraits: 1 to 3 pictures of one person: paths, or `(H, W, 3)` uint8 RGB arrays.
+        speech: a sound file, or a video with sound.
+        output: the video to write: .mp4, .m4v, .mov or .mkv. It appears when it is complete, or not at all.
+        model: a preset, a folder with weights, or a loaded model.
+        seed, num_steps, guidance_audio, guidance_reference, block_latents, controls: see `Avatar.stream`.
+        crop, size: see `Model.avatar`.
+        progress: called about once per block.
+
+    Raises:
+        VivavozError: pictures, sound, weights or options that cannot be used, or an output that cannot be written.
+    """
+    samples = read_speech(speech)
+    if not isinstance(model, Model):
+        model = load(model)
+    return render(
+        model.avatar(portraits, crop, size),
+        samples,
+        output,
+        seed=seed,
+        num_steps=num_steps,
+        guidance_audio=guidance_audio,
+        guidance_reference=guidance_reference,
+        block_latents=block_latents,
+        controls=controls,
+        progress=progress,
+    )
+
+
+def read_speech(path: str | os.PathLike[str]) -> NDArray[np.float32]:
+    """Sound `(N,)` float32 at 16 kHz from a file. Raises `AudioError` as `read_audio` does, and for silence throughout."""
+    samples = read_audio(Path(path))
+    if is_silent(samples):
+        raise AudioError(f"{Path(path)} is silent throughout; give a recording with speech in it")
+    return samples
+
+
+def render(
+    avatar: Avatar,
+    samples: NDArray[np.float32],
+    output: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    num_steps: int | None = None,
+    guidance_audio: float | None = None,
+    guidance_reference: float | None = None,
+    block_latents: int | None = None,
+    controls: StreamControls | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Summary:
+    """`generate` for an avatar and samples `(N,)` float32 at 16 kHz that are at hand; memory does not grow with N."""
+    total_frames = frames_of_samples(len(samples))
+    first_picture_latency_s = 0.0
+    num_frames = 0
+    with (
+        avatar.stream(
+            seed=seed,
+            num_steps=num_steps,
+            guidance_audio=guidance_audio,
+            guidance_reference=guidance_reference,
+            block_latents=block_latents,
+            controls=controls,
+        ) as stream,
+        VideoWriter(output, (avatar.size, avatar.size), audio_rate_hz=SAMPLE_RATE_HZ) as writer,
+    ):
+        started_s = time.perf_counter()
+        for piece in _pieces(samples):
+            for frame in stream.push(piece) if len(piece) else stream.flush():
+                if num_frames == 0:
+                    first_picture_latency_s = time.perf_counter() - started_s
+                writer.write_frame(frame.image)
+                num_frames += 1
+            writer.write_samples(piece)
+            if progress is not None:
+                progress(Progress(num_frames=num_frames, total_frames=total_frames, elapsed_s=time.perf_counter() - started_s))
+    done = Progress(num_frames=num_frames, total_frames=total_frames, elapsed_s=time.perf_counter() - started_s)
+    return Summary(
+        num_frames=num_frames,
+        seconds=num_frames / FRAME_RATE,
+        fps=done.fps,
+        real_time_factor=done.real_time_factor,
+        first_picture_latency_s=first_picture_latency_s,
+    )
+
+
+def _pieces(samples: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    """The samples a piece at a time, then an empty piece."""
+    for start in range(0, len(samples), _PIECE_SAMPLES):
+        yield samples[start : start + _PIECE_SAMPLES]
+    yield samples[:0]

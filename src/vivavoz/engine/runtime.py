@@ -1,0 +1,103 @@
+"""How the steps of a block are run: as they stand, or compiled.
+
+`B C k H W` latent blocks, `B T H W 3` pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from vivavoz.errors import ConfigError
+from vivavoz.generator.state import CacheRead, GeneratorState
+from vivavoz.vae.vae import VAE, DecoderState, References
+from vivavoz.vae.warp import WarpFields, compose
+
+if TYPE_CHECKING:
+    from vivavoz.engine.model import Model
+
+RuntimeName = Literal["auto", "eager", "compiled"]
+RUNTIME_NAMES: tuple[RuntimeName, ...] = get_args(RuntimeName)
+
+VelocityStep = Callable[[Tensor, Tensor, Tensor, GeneratorState], Tensor]
+GuidanceStep = Callable[[Tensor, Tensor, Tensor, GeneratorState], tuple[Tensor, Tensor, Tensor]]
+WriteStep = Callable[[Tensor, GeneratorState], None]
+DecodeStep = Callable[[Tensor, References, DecoderState], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Runtime:
+    """The steps that a stream repeats for every block. All of them work on the state they are given, and on nothing else."""
+
+    name: RuntimeName
+    cache_read: CacheRead
+    """How caches are to be read: fixed shapes for compiled steps, less work for others."""
+    velocity: VelocityStep
+    """`Generator.velocity`."""
+    guidance_velocities: GuidanceStep
+    """`Generator.guidance_velocities`."""
+    write_context: WriteStep
+    """`Generator.write_context`."""
+    decode_first: DecodeStep
+    """`decode_pictures` of a video's first block, whose first latent is one picture."""
+    decode: DecodeStep
+    """`decode_pictures` of every later block."""
+
+
+def make_runtime(model: Model, name: RuntimeName) -> Runtime:
+    """The runtime called `name` for `model`; `auto` is `eager`. Raises `ConfigError` for another name."""
+    if name not in RUNTIME_NAMES:
+        raise ConfigError(f"unknown runtime {name!r}; expected one of {', '.join(RUNTIME_NAMES)}")
+    return compiled_runtime(model) if name == "compiled" else eager_runtime(model)
+
+
+def eager_runtime(model: Model) -> Runtime:
+    """Every step as it stands."""
+    generator, decode = model.generator, _decoder(model.vae)
+    return Runtime(
+        name="eager",
+        cache_read=CacheRead.FILLED,
+        velocity=generator.velocity,
+        guidance_velocities=generator.guidance_velocities,
+        write_context=generator.write_context,
+        decode_first=decode,
+        decode=decode,
+    )
+
+
+def compiled_runtime(model: Model) -> Runtime:
+    """Every steady-state step compiled whole; the first block of each size takes a minute or so. Needs a C++ compiler."""
+    generator, decode = model.generator, _decoder(model.vae)
+    return Runtime(
+        name="compiled",
+        cache_read=CacheRead.MASKED,
+        velocity=torch.compile(generator.velocity, fullgraph=True, dynamic=False),
+        guidance_velocities=torch.compile(generator.guidance_velocities, fullgraph=True, dynamic=False),
+        write_context=torch.compile(generator.write_context, fullgraph=True, dynamic=False),
+        decode_first=decode,
+        decode=torch.compile(decode, fullgraph=True, dynamic=False),
+    )
+
+
+def decode_pictures(vae: VAE, z: Tensor, references: References, state: DecoderState) -> Tensor:
+    """Latents `(B, C, k, H/64, W/64)` to pictures `(B, T, H, W, 3)` uint8; `T` is `4 k`, in a video's first block `4 k - 3`."""
+    z = z.to(vae.d1.conv_in.weight.dtype)
+    if vae.config.warp is None:
+        video = vae.decode(z, references, state)
+    else:
+        # Half precision cannot tell neighbouring pixels apart: the fields are applied in float32.
+        fields = vae.warp_fields(z, references, state)
+        fields = WarpFields(fields.flow.float(), fields.confidence.float(), fields.paint.float(), fields.mask.float())
+        video = compose(fields, references.photos, references.size)
+    return video.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 4, 1).contiguous()
+
+
+def _decoder(vae: VAE) -> DecodeStep:
+    def decode(z: Tensor, references: References, state: DecoderState) -> Tensor:
+        return decode_pictures(vae, z, references, state)
+
+    return decode
