@@ -17,8 +17,28 @@ FULL_OPENING: Final = 0.16
 """Gap between the inner lips at jaw = 1, in face heights."""
 
 _JAW_LINE: Final = {
-    152: 1.0, 148: 1.0, 377: 1.0, 176: 0.97, 400: 0.97, 149: 0.9, 378: 0.9, 150: 0.78, 379: 0.78, 136: 0.6, 365: 0.6,
-    172: 0.4, 397: 0.4, 58: 0.22, 288: 0.22, 132: 0.09, 361: 0.09, 93: 0.02, 323: 0.02, 175: 1.0, 199: 1.0, 200: 1.0,
+    152: 1.0,
+    148: 1.0,
+    377: 1.0,
+    176: 0.97,
+    400: 0.97,
+    149: 0.9,
+    378: 0.9,
+    150: 0.78,
+    379: 0.78,
+    136: 0.6,
+    365: 0.6,
+    172: 0.4,
+    397: 0.4,
+    58: 0.22,
+    288: 0.22,
+    132: 0.09,
+    361: 0.09,
+    93: 0.02,
+    323: 0.02,
+    175: 1.0,
+    199: 1.0,
+    200: 1.0,
 }
 _STILL: Final = tuple(i for i in lm.OVAL if i not in _JAW_LINE) + lm.NOSE + lm.CHEEKBONES
 _LIP_RINGS: Final = (*lm.UPPER_LIP_RINGS, *lm.LOWER_LIP_RINGS)
@@ -65,7 +85,7 @@ def displace(neutral: NDArray[np.floating], motion: NDArray[np.float32]) -> NDAr
     for side, eye in enumerate(_EYES):
         _move_eye(neutral, motion, moved, side, eye)
     _move_brows(motion, moved)
-    return np.einsum("vc,fcd->fvd", spreading_weights(CONTROLS), moved[:, list(CONTROLS)], optimize=True)
+    return np.asarray(spreading_weights(CONTROLS) @ moved[:, list(CONTROLS)].astype(np.float32), np.float64)
 
 
 def _move_jaw_and_lips(neutral: NDArray[np.floating], motion: NDArray[np.float32], moved: NDArray[np.float64]) -> None:
@@ -81,7 +101,8 @@ def _move_jaw_and_lips(neutral: NDArray[np.floating], motion: NDArray[np.float32
     place[[0, -1]] = -1, 1
     shape = (1 - place**2) ** 0.65
 
-    gap = FULL_OPENING * jaw * (1 - press) * (1 - 0.85 * lower_in)
+    gap = FULL_OPENING * jaw * (1 - press)
+    gap = gap + lower_in * (0.015 * (1 - press) - gap)
     opened = np.where(gap <= rest, gaps * gap / max(rest, 1e-6), gaps + (gap - rest) * shape)
     change = opened - gaps
     opening, closing = np.maximum(change, 0), np.minimum(change, 0)
@@ -95,7 +116,7 @@ def _move_jaw_and_lips(neutral: NDArray[np.floating], motion: NDArray[np.float32
     # Lips that part keep their thickness; lips that close over teeth grow a little fuller.
     upper_outer = -0.07 * opening - 0.30 * closing + corner_drop * edge
     lower_outer = lower_inner - 0.12 * closing
-    raised = 0.022 * of("upper_raise") * (1 - 0.6 * place**2)
+    raised = (0.022 * of("upper_raise") + 0.006 * lower_in) * (1 - 0.6 * place**2)
     upper_inner = upper_inner - raised
     upper_outer = upper_outer - 0.9 * raised
 
@@ -123,6 +144,12 @@ def _move_jaw_and_lips(neutral: NDArray[np.floating], motion: NDArray[np.float32
             moved[:, index, 0] = squeeze * x + 0.02 * smile * place * np.abs(place)
             moved[:, index, 1] = inner + (outer - inner) * share - 0.034 * smile * edge
             moved[:, index, 2] = depth * (1 - 0.5 * edge)
+    # Lips that touch meet point by point.
+    touching = np.clip(1 - opened[:, 5:6] / 0.02, 0, 1)
+    upper_index, lower_index = _index(lm.UPPER_INNER_LIP), _index(lm.LOWER_INNER_LIP)
+    apart = touching * (neutral[lower_index, 0] - neutral[upper_index, 0]) / 2
+    moved[:, upper_index, 0] += apart
+    moved[:, lower_index, 0] -= apart
     for rings in (lm.UPPER_LIP_RINGS, lm.LOWER_LIP_RINGS):
         for ring in rings:  # both lips share their corners
             for corner, column in ((ring[0], 0), (ring[-1], -1)):

@@ -34,6 +34,8 @@ class Mouth:
     """Where the upper front teeth end."""
     half_width: float
     """Half of the mouth's width."""
+    parted: float
+    """Gap of the portrait's own lips."""
     seen: Floats | None
     """Where the portrait itself shows the mouth's inside, (512, 512) in [0, 1]; None if its lips are closed."""
 
@@ -42,9 +44,13 @@ def measure_mouth(image: NDArray[np.uint8], points_px: NDArray[np.floating], neu
     """Take colours and sizes from a portrait (H, W, 3), its landmarks (478, 3) px and the same in the head's frame."""
     whites = np.concatenate([_pixels_inside(image, points_px[list(eye), :2]) for eye in (lm.EYE_LEFT, lm.EYE_RIGHT)])
     white = _bright_mean(whites, 70.0, 95.0)
-    light = float(np.clip(white.mean() / 175.0, 0.45, 1.1))
+    cheeks = _pixels_inside(image, points_px[[117, 118, 101, 36, 205, 187, 123], :2])
+    cheeks = np.concatenate([cheeks, _pixels_inside(image, points_px[[346, 347, 330, 266, 425, 411, 352], :2])])
+    # No skin outshines teeth: bright skin tells of light that narrow eyes hide.
+    skin = _bright_mean(cheeks, 50.0, 90.0).mean()
+    light = float(np.clip(max(white.mean() / 150.0, skin / 215.0), 0.55, 1.1))
     tint = np.clip(white / max(float(white.mean()), 1.0), 0.88, 1.12)
-    teeth = np.array([214.0, 204.0, 186.0]) * light * (0.5 + 0.5 * tint)
+    teeth = np.array([222.0, 212.0, 196.0]) * light * (0.5 + 0.5 * tint)
     rest = float(inner_gaps(neutral)[5])
     seen = None
     if rest > _TOOTHY_GAP:
@@ -59,6 +65,7 @@ def measure_mouth(image: NDArray[np.uint8], points_px: NDArray[np.floating], neu
         light=light,
         incisal_v=0.020 + 0.8 * min(rest, 0.036),
         half_width=float(np.clip((neutral[308, 0] - neutral[78, 0]) / 2, 0.11, 0.18)),
+        parted=rest,
         seen=seen,
     )
 
@@ -76,17 +83,18 @@ def paint_mouth(mouth: Mouth, u: Floats, v: Floats, jaw_drop: float, tongue: flo
     """
     width = mouth.half_width / 0.15
     across = np.abs(u) / width
-    cavity = np.array([46.0, 20.0, 19.0], np.float32) * mouth.light
+    cavity = np.array([54.0, 24.0, 22.0], np.float32) * mouth.light
     colour = np.broadcast_to(cavity, (*u.shape, 3)) * (1.0 - 0.35 * _step(0.05, 0.13, across))[..., None]
 
     low = v - jaw_drop
-    tongue_top = -0.022 - 0.042 * tongue + (across / 0.105) ** 2 * 0.05
+    # An open mouth shows more of its floor; a raised tongue reaches for the upper teeth.
+    tongue_top = -0.018 - 0.22 * jaw_drop - tongue * max(0.0, 0.78 * jaw_drop - 0.030) + (across / 0.105) ** 2 * 0.05
     body = _step(-0.012 - pixel, 0.012 + pixel, low - tongue_top) * (1 - _step(0.09, 0.13, across))
-    glow = 0.62 + 0.38 * _step(0.0, 0.05, low - tongue_top) - 0.18 * np.exp(-((across / 0.008) ** 2))
-    flesh = np.array([168.0, 88.0, 84.0], np.float32) * mouth.light
-    colour = _over(colour, flesh * (glow * (0.75 + 0.25 * tongue))[..., None], body)
+    glow = 0.70 + 0.45 * _step(0.0, 0.035, low - tongue_top) - 0.15 * np.exp(-((across / 0.008) ** 2))
+    flesh = np.array([186.0, 104.0, 100.0], np.float32) * mouth.light
+    colour = _over(colour, flesh * (glow * (0.85 + 0.15 * tongue))[..., None], body)
 
-    lower_top = -0.006 + 0.10 * across**2
+    lower_top = -0.008 - 0.09 * jaw_drop + 0.25 * across**2
     row = _step(-pixel, pixel, low - lower_top) * (1 - _step(0.10, 0.14, across))
     colour = _over(colour, _teeth(mouth, across, _LOWER_TOOTH_SIDES, 0.74, pixel), row)
 
@@ -99,7 +107,7 @@ def paint_mouth(mouth: Mouth, u: Floats, v: Floats, jaw_drop: float, tongue: flo
 
 def _teeth(mouth: Mouth, across: Floats, sides: Floats, brightness: float, pixel: float) -> Floats:
     distance = np.abs(across[..., None] - sides).min(-1)
-    gap = 1 - 0.28 * (1 - _step(0.0, 0.0035 + 0.5 * pixel, distance))
+    gap = 1 - 0.22 * (1 - _step(0.0, 0.0035 + 0.5 * pixel, distance))
     shade = brightness * gap * (1.0 - 0.60 * _step(0.03, 0.16, across))
     return mouth.teeth_rgb * shade[..., None]
 

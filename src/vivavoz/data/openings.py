@@ -64,7 +64,7 @@ def draw_eyeball(
     share = 1 - _smoothstep(1.1, 2.6, distance)
     back -= share[..., None] * iris_shift.astype(np.float32)
     alpha = soft_polygon(loop, (columns.start, rows.start), back.shape[:2])
-    picture[where] += alpha[..., None] * (sample(portrait, back) - picture[where])
+    picture[where] += alpha[..., None] * (sample(portrait, back, sharp=size > 256) - picture[where])
     source[where] = np.where(alpha[..., None] > 0.5, back, source[where])
 
 
@@ -95,6 +95,10 @@ def draw_mouth(
         return
     rows, columns = where
     alpha = soft_polygon(loop, (columns.start, rows.start), (rows.stop - rows.start, columns.stop - columns.start))
+    _draw_seam(picture[where], mask[where], (upper + lower) / 2 - [columns.start, rows.start], lower - upper, mouth, face_px)
+    # A rasterised outline is never thinner than a line: lips that touch must leave none.
+    apart = np.interp(np.arange(columns.start, columns.stop) + 0.5, upper[:, 0], np.maximum(lower - upper, 0)[:, 1])
+    alpha *= np.clip((apart - 0.2) / 0.6, 0, 1).astype(np.float32)
     if alpha.max() < 0.02:
         return
     back = back_to_portrait(rows, columns, size, rigid)
@@ -102,18 +106,35 @@ def draw_mouth(
     u = back[..., 0] * matrix[0, 0] + back[..., 1] * matrix[0, 1] + constant[0]
     v = back[..., 0] * matrix[1, 0] + back[..., 1] * matrix[1, 1] + constant[1]
     inside = paint_mouth(mouth, u, v, jaw_drop, tongue, 1.0 / face_px)
-    # The lips shade what lies behind them, more so the upper one.
-    near = cv2.GaussianBlur(alpha, (0, 0), max(0.6, 0.018 * face_px))
-    above = cv2.GaussianBlur(np.roll(alpha, max(1, round(0.012 * face_px)), 0), (0, 0), max(0.6, 0.012 * face_px))
-    inside *= (0.35 + 0.65 * _smoothstep(0.1, 0.95, near * 0.5 + above * 0.5))[..., None]
+    # The lips shade what lies behind them: the upper one more, and a narrow opening more than a wide one.
+    near = cv2.GaussianBlur(alpha, (0, 0), max(0.6, 0.014 * face_px))
+    above = cv2.GaussianBlur(np.roll(alpha, max(1, round(0.010 * face_px)), 0), (0, 0), max(0.6, 0.010 * face_px))
+    inside *= (0.42 + 0.58 * _smoothstep(0.15, 0.85, near * 0.4 + above * 0.6))[..., None]
+    inside = cv2.GaussianBlur(inside, (0, 0), 0.8 * size / PORTRAIT_SIZE_PX)
     painted = alpha
     if mouth.seen is not None:
-        shown = cv2.remap(mouth.seen, back - np.float32(0.5), None, cv2.INTER_LINEAR)
-        inside += shown[..., None] * (sample(portrait, back) - inside)
+        shown = cv2.remap(mouth.seen, back - np.float32(0.5), np.empty(0), cv2.INTER_LINEAR)
+        inside += shown[..., None] * (sample(portrait, back, sharp=size > 256) - inside)
         painted = alpha * (1 - shown)
         source[where] = np.where(((alpha > 0.5) & (shown > 0.5))[..., None], back, source[where])
     picture[where] += alpha[..., None] * (inside - picture[where])
     mask[where] = np.maximum(mask[where], painted)
+
+
+def _draw_seam(
+    picture: Floats, mask: Floats, line: NDArray[np.floating], apart: NDArray[np.floating], mouth: Mouth, face_px: float
+) -> None:
+    """Darken the line where lips meet that the portrait shows parted, in place."""
+    closed = 1 - float(_smoothstep(0.0, 0.012, np.float32(apart[:, 1].max() / face_px)))
+    strength = 0.55 * closed * float(_smoothstep(0.006, 0.02, np.float32(mouth.parted)))
+    if strength < 0.02:
+        return
+    seam = np.zeros(mask.shape, np.uint8)
+    points = np.round((_spline(line) - 0.5) * 16).astype(np.int32)
+    cv2.polylines(seam, [points], False, 255, max(1, round(0.004 * face_px)), cv2.LINE_AA, 4)
+    shade = cv2.GaussianBlur(seam, (0, 0), max(0.5, 0.003 * face_px)).astype(np.float32) * (strength / 255)
+    picture *= 1 - shade[..., None]
+    np.maximum(mask, shade, out=mask)
 
 
 def _spline(points: NDArray[np.floating], parts: int = 4) -> NDArray[np.float64]:

@@ -19,9 +19,10 @@ from vivavoz.data.mouth import Mouth, measure_mouth
 from vivavoz.data.openings import draw_eyeball, draw_mouth
 from vivavoz.data.rig_labels import measure_labels
 from vivavoz.data.rig_mesh import NUM_RING_POINTS, ring_points
-from vivavoz.data.warp import PORTRAIT_SIZE_PX, MeshWarp, sample
+from vivavoz.data.warp import PORTRAIT_SIZE_PX, backward_flow, sample, warp_mesh
 from vivavoz.errors import DataError
 
+_SMALL_SIZE_PX: Final = 256
 _RING_FOLLOW: Final = (1.0, 0.97, 0.78, 0.38, 0.06, 0.0)
 """How much each ring turns with the head."""
 
@@ -50,6 +51,8 @@ class Rig:
 
     image: NDArray[np.uint8]
     """(512, 512, 3) RGB."""
+    soft_image: NDArray[np.uint8]
+    """The same without the detail that a picture of 256 pixels cannot hold."""
     landmarks_px: Floats
     """(478, 3) portrait coordinates."""
     head: HeadFit
@@ -58,6 +61,8 @@ class Rig:
     """Landmarks (478, 3) in the head's frame, face height 1."""
     vertices: NDArray[np.float64]
     """Mesh at rest, (V, 3), portrait coordinates."""
+    sampled: NDArray[np.float64]
+    """Where in the portrait each vertex takes its skin from, (V, 2): `vertices`, but off the teeth at the edge of parted lips."""
     follow: NDArray[np.float64]
     """(V, 3): how much each vertex turns with the head, shifts with the camera, rises with the breath."""
     mouth: Mouth
@@ -82,10 +87,12 @@ class Rig:
         vertices = np.concatenate([skin, ring_points(skin, reach=1.1 * PORTRAIT_SIZE_PX)])
         return cls(
             image=image,
+            soft_image=_prefiltered(image, _SMALL_SIZE_PX),
             landmarks_px=points.astype(np.float32),
             head=head,
             neutral=neutral,
             vertices=vertices,
+            sampled=_off_the_teeth(vertices[:, :2], float(inner_gaps(neutral)[5])),
             follow=_follow_weights(vertices, head),
             mouth=measure_mouth(image, points, neutral),
         )
@@ -112,10 +119,10 @@ class Rig:
         row = self.rest() if motion_row is None else motion_row
         flow_size = size // 2 if flow_size is None else flow_size
         vertices, irises = self._deform(row)
-        warp = MeshWarp.build(vertices, self.vertices, size, self.head.scale_px)
-        portrait = self.image if size >= PORTRAIT_SIZE_PX else _prefiltered(self.image, size)
+        warp = warp_mesh(vertices, self.sampled, size, flow_size, self.head.scale_px)
+        portrait = self.image if size > _SMALL_SIZE_PX else self.soft_image
         source, mask = warp.source, np.zeros((size, size), np.float32)
-        picture = sample(portrait, source)
+        picture = sample(portrait, source, sharp=size > _SMALL_SIZE_PX)
         if motion_row is not None:
             self._draw_eyes(picture, source, portrait, vertices, row)
             self._draw_mouth(picture, source, mask, portrait, vertices, row)
@@ -123,9 +130,9 @@ class Rig:
         points = np.concatenate([vertices[: lm.NUM_SKIN_LANDMARKS, :2], irises]) * (size / PORTRAIT_SIZE_PX)
         return RenderedFrame(
             image=np.clip(picture + 0.5, 0, 255).astype(np.uint8),
-            flow=warp.flow(source, flow_size),
+            flow=backward_flow(source, flow_size),
             mask=cv2.resize(mask, (flow_size, flow_size), interpolation=cv2.INTER_AREA),
-            uv=warp.canonical(flow_size),
+            uv=warp.uv,
             landmarks=points.astype(np.float32),
         )
 
@@ -242,6 +249,17 @@ def _follow_weights(vertices: NDArray[np.float64], head: HeadFit) -> NDArray[np.
     shift = np.where(ring, _smoothstep(0.0, 0.16, margin), 1.0)
     rise = np.where(ring, 0.25 + 0.75 * _smoothstep(chin - 0.1, chin + 0.3, place[:, 1]), 0.25) * _smoothstep(-0.1, 0.1, margin)
     return np.stack([turn, shift, rise], 1)
+
+
+def _off_the_teeth(places: NDArray[np.float64], gap: float) -> NDArray[np.float64]:
+    """Move the inner edge of parted lips (gap in face heights) a little into the lips, as found edges hold some tooth."""
+    result = places.copy()
+    parted = float(_smoothstep(0.004, 0.016, np.array(gap)))
+    for rings in (lm.UPPER_LIP_RINGS, lm.LOWER_LIP_RINGS):
+        for share, ring, outer in ((0.55, rings[0], rings[1]), (0.25, rings[1], rings[2])):
+            inner_index, outer_index = list(ring[1:-1]), list(outer[1:-1])
+            result[inner_index] += parted * share * (places[outer_index] - places[inner_index])
+    return result
 
 
 def _prefiltered(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

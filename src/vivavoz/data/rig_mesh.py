@@ -4,6 +4,7 @@ Legend: `V` vertices, `N` triangles, `C` control points, `F` frames. The topolog
 """
 
 import functools
+import itertools
 from typing import Final
 
 import numpy as np
@@ -21,10 +22,10 @@ NUM_VERTICES: Final = lm.NUM_SKIN_LANDMARKS + NUM_RINGS * NUM_RING_POINTS
 @functools.cache
 def triangles() -> NDArray[np.int64]:
     """All triangles, (N, 3): those of the rings from the outermost inwards, then the face's."""
-    loops = [np.array(lm.OVAL)]
+    loops: list[NDArray[np.int64]] = [np.array(lm.OVAL)]
     loops += [lm.NUM_SKIN_LANDMARKS + k * NUM_RING_POINTS + np.arange(NUM_RING_POINTS) for k in range(NUM_RINGS)]
     parts = []
-    for inner, outer in reversed(list(zip(loops[:-1], loops[1:], strict=True))):
+    for inner, outer in reversed(list(itertools.pairwise(loops))):
         inner_next, outer_next = np.roll(inner, -1), np.roll(outer, -1)
         parts += [np.stack([inner, outer, outer_next], 1), np.stack([inner, outer_next, inner_next], 1)]
     return np.concatenate([*parts, lm.canonical_triangles()])
@@ -35,6 +36,7 @@ def num_ring_triangles() -> int:
     return 2 * NUM_RINGS * NUM_RING_POINTS
 
 
+@functools.cache
 def opening_triangles() -> NDArray[np.bool_]:
     """Which triangles span the lips' or the lids' openings, (N,)."""
     result = np.zeros(len(triangles()), bool)

@@ -4,6 +4,7 @@ Legend: `S` picture size, `V` vertices, `N` triangles. Portrait coordinates are 
 """
 
 import dataclasses
+import functools
 from typing import Final, TypeAlias
 
 import cv2
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivavoz.data import landmarks as lm
-from vivavoz.data.rig_mesh import num_ring_triangles, opening_triangles, triangles
+from vivavoz.data.rig_mesh import NUM_VERTICES, num_ring_triangles, opening_triangles, triangles
 
 PORTRAIT_SIZE_PX: Final = 512
 _SUBPIXEL_BITS: Final = 4
@@ -23,59 +24,62 @@ Floats: TypeAlias = NDArray[np.float32]
 class MeshWarp:
     """The warp of one frame."""
 
-    triangle: NDArray[np.int32]
-    """Index of the triangle each pixel lies in, (S, S)."""
-    frame_vertices: NDArray[np.float64]
-    """Vertices in the frame, (V, 2), portrait coordinates."""
     source: Floats
     """Portrait coordinates each pixel comes from, (S, S, 2)."""
-
-    @classmethod
-    def build(cls, moved: NDArray[np.float64], rest: NDArray[np.float64], size: int, scale_px: float) -> "MeshWarp":
-        """Warp that takes the mesh at rest (V, 3) to the moved one (V, 3); nearer triangles hide farther ones."""
-        mesh = triangles()
-        scale = size / PORTRAIT_SIZE_PX
-        corners = moved[:, :2][mesh]
-        fixed = np.round((corners * scale - 0.5) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
-        index = np.zeros((size, size), np.int32)
-        for number in _drawing_order(moved[:, 2][mesh].mean(1)):
-            cv2.fillConvexPoly(index, fixed[number], int(number), cv2.LINE_8, _SUBPIXEL_BITS)
-        maps = _affine_maps(corners, rest[:, :2][mesh], area_floor=2.0 / scale**2)
-        source = _evaluate(maps, index, size)
-        return cls(index, moved[:, :2], _smooth_facets(source, moved, size, scale_px * scale))
-
-    def sample(self, portrait: NDArray[np.uint8]) -> Floats:
-        """The warped picture, (S, S, 3) float32 in [0, 255]."""
-        return sample(portrait, self.source)
-
-    def flow(self, source: Floats, flow_size: int) -> Floats:
-        """Backward flow (flow_size, flow_size, 2) in [-1, 1] units of a map like `self.source`."""
-        small = source if len(source) == flow_size else cv2.resize(source, (flow_size, flow_size), interpolation=cv2.INTER_AREA)
-        return np.asarray((small - pixel_centres(flow_size)) * np.float32(2 / PORTRAIT_SIZE_PX))
-
-    def canonical(self, flow_size: int) -> Floats:
-        """Place on the mean face and face mask, (flow_size, flow_size, 3)."""
-        step = len(self.triangle) / flow_size
-        pick = ((np.arange(flow_size) + 0.5) * step).astype(np.int64)
-        index = self.triangle[pick[:, None], pick]
-        on_face = (index >= num_ring_triangles()).astype(np.float32)
-        places = np.zeros((len(self.frame_vertices), 2), np.float64)
-        places[: lm.NUM_SKIN_LANDMARKS] = _canonical_places()
-        mesh = triangles()
-        maps = _affine_maps(self.frame_vertices[mesh], places[mesh], area_floor=2.0)
-        uv = np.clip(_evaluate(maps, index, flow_size), -1, 1) * on_face[..., None]
-        return np.concatenate([uv, on_face[..., None]], 2)
+    uv: Floats
+    """Place on the mean face, (flow_size, flow_size, 2) in [-1, 1], and a face mask, together (flow_size, flow_size, 3)."""
 
 
+def warp_mesh(moved: NDArray[np.float64], sampled: NDArray[np.float64], size: int, flow_size: int, face_px: float) -> MeshWarp:
+    """Warp that fills the moved mesh (V, 3) with the portrait at `sampled` (V, 2); nearer triangles hide farther ones.
+
+    `face_px` is the height of the face in portrait pixels.
+    """
+    mesh = triangles()
+    scale = size / PORTRAIT_SIZE_PX
+    corners = moved[:, :2][mesh].astype(np.float32)
+    fixed = np.round((corners * scale - 0.5) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
+    index = np.zeros((size, size), np.int32)
+    order = _drawing_order(moved[:, 2][mesh].mean(1))
+    edge = _lip_edge()
+    grown = fixed[edge] + (fixed[edge] - fixed[edge].mean(1, keepdims=True).astype(np.int32)) // 2
+    # Lips first reach a little into the opening, so that its soft edge finds lip, not what the portrait shows between them.
+    begin = num_ring_triangles() + int(opening_triangles().sum())
+    drawn = np.concatenate([order[:begin], edge, order[begin:]]).tolist()
+    for number, triangle in zip(drawn, np.concatenate([fixed[order[:begin]], grown, fixed[order[begin:]]]), strict=True):
+        cv2.fillConvexPoly(index, triangle, number, cv2.LINE_8, _SUBPIXEL_BITS)
+    maps = _affine_maps(corners, np.concatenate([sampled, _canonical_places()], 1)[mesh].astype(np.float32), 2 / scale**2)
+    source = _smooth_facets(_evaluate(maps[:, :2], index), moved, face_px)
+    return MeshWarp(source, _canonical_map(maps[:, 2:], index, flow_size))
+
+
+def backward_flow(source: Floats, flow_size: int) -> Floats:
+    """Backward flow (flow_size, flow_size, 2) in [-1, 1] units of a map (S, S, 2) to portrait coordinates."""
+    small = source
+    if len(source) != flow_size:
+        small = np.asarray(cv2.resize(source, (flow_size, flow_size), interpolation=cv2.INTER_AREA), np.float32)
+        # Where lips or lids meet the map jumps: a mean of both sides would point at what lies between them.
+        near = cv2.resize(source, (flow_size, flow_size), interpolation=cv2.INTER_NEAREST)
+        small = np.where((np.abs(near - small) > 0.02 * PORTRAIT_SIZE_PX).any(2, keepdims=True), near, small)
+    return np.asarray((small - pixel_centres(flow_size)) * np.float32(2 / PORTRAIT_SIZE_PX))
+
+
+@functools.lru_cache(maxsize=8)
 def pixel_centres(size: int) -> Floats:
     """Portrait coordinates of the pixel centres of a picture, (size, size, 2)."""
     centres = (np.arange(size, dtype=np.float32) + 0.5) * np.float32(PORTRAIT_SIZE_PX / size)
-    return np.stack(np.meshgrid(centres, centres), -1)
+    result = np.stack(np.meshgrid(centres, centres), -1)
+    result.setflags(write=False)
+    return result
 
 
-def sample(portrait: NDArray[np.uint8], source: Floats) -> Floats:
-    """Portrait colours at portrait coordinates (h, w, 2), float32 (h, w, 3) in [0, 255]."""
-    warped = cv2.remap(portrait, source - np.float32(0.5), None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+def sample(portrait: NDArray[np.uint8], source: Floats, sharp: bool) -> Floats:
+    """Portrait colours at portrait coordinates (h, w, 2), float32 (h, w, 3) in [0, 255].
+
+    `sharp` interpolates cubically: needed where the portrait holds detail of a single pixel.
+    """
+    kind = cv2.INTER_CUBIC if sharp else cv2.INTER_LINEAR
+    warped = cv2.remap(portrait, source - np.float32(0.5), np.empty(0), kind, borderMode=cv2.BORDER_REFLECT_101)
     return np.asarray(warped, np.float32)
 
 
@@ -91,59 +95,91 @@ def soft_polygon(polygon: NDArray[np.floating], origin: tuple[int, int], shape: 
 
 def _drawing_order(depth: NDArray[np.float64]) -> NDArray[np.int64]:
     """Rings from the outermost, then the openings (seen only where skin leaves room), then skin from far to near."""
-    rings = num_ring_triangles()
+    behind, skin = _static_order()
+    return np.concatenate([behind, skin[np.argsort(-depth[skin], kind="stable")]])
+
+
+@functools.cache
+def _lip_edge() -> NDArray[np.int64]:
+    """Triangles of the lips that border on the opening."""
+    on_edge = np.isin(triangles(), lm.INNER_LIPS).sum(1) >= 1
+    in_lips = np.isin(triangles(), [i for ring in (*lm.UPPER_LIP_RINGS[:2], *lm.LOWER_LIP_RINGS[:2]) for i in ring]).all(1)
+    return np.flatnonzero(on_edge & in_lips & ~opening_triangles())
+
+
+@functools.cache
+def _static_order() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    rings = np.arange(num_ring_triangles())
     openings = np.flatnonzero(opening_triangles())
-    skin = np.setdiff1d(np.arange(rings, len(depth)), openings)
-    return np.concatenate([np.arange(rings), openings, skin[np.argsort(-depth[skin], kind="stable")]])
+    skin = np.setdiff1d(np.arange(len(rings), len(triangles())), openings)
+    return np.concatenate([rings, openings]), skin
 
 
-def _affine_maps(frame: NDArray[np.float64], source: NDArray[np.float64], area_floor: float) -> Floats:
-    """Affine map of each triangle (N, 2, 3) from frame to source coordinates; gentle where a triangle has collapsed."""
-    frame_mean, source_mean = frame.mean(1), source.mean(1)
-    a, b = frame - frame_mean[:, None], source - source_mean[:, None]
-    moment = np.einsum("nki,nkj->nij", a, a)
-    area = (
-        np.abs(
-            (frame[:, 1, 0] - frame[:, 0, 0]) * (frame[:, 2, 1] - frame[:, 0, 1])
-            - (frame[:, 1, 1] - frame[:, 0, 1]) * (frame[:, 2, 0] - frame[:, 0, 0])
-        )
-        / 2
-    )
-    moment += (np.maximum(area_floor - area, 0) * 0.5 + 1e-9)[:, None, None] * np.eye(2)
-    determinant = moment[:, 0, 0] * moment[:, 1, 1] - moment[:, 0, 1] ** 2
-    inverse = np.stack([moment[:, 1, 1], -moment[:, 0, 1], -moment[:, 1, 0], moment[:, 0, 0]], 1).reshape(-1, 2, 2)
-    linear = np.einsum("nki,nkj->nij", b, a) @ (inverse / determinant[:, None, None])
-    constant = source_mean - np.einsum("nij,nj->ni", linear, frame_mean)
-    return np.concatenate([linear, constant[..., None]], 2).astype(np.float32)
+def _affine_maps(frame: Floats, values: Floats, area_floor: float) -> Floats:
+    """Affine map of each triangle, (N, K, 3), from frame coordinates (N, 3, 2) to values (N, 3, K) at its corners.
+
+    Where a triangle has collapsed below `area_floor` the map is levelled, as its pixels lie partly outside it.
+    """
+    frame_mean, value_mean = frame.mean(1), values.mean(1)
+    a, b = frame - frame_mean[:, None], values - value_mean[:, None]
+    x, y = a[..., 0], a[..., 1]
+    area = np.abs((x[:, 1] - x[:, 0]) * (y[:, 2] - y[:, 0]) - (y[:, 1] - y[:, 0]) * (x[:, 2] - x[:, 0])) / 2
+    level = np.maximum(area_floor - area, 0) * 0.5 + 1e-6
+    xx, yy, xy = (x * x).sum(1) + level, (y * y).sum(1) + level, (x * y).sum(1)
+    inverse = np.stack([yy, -xy, -xy, xx], 1).reshape(-1, 2, 2) / (xx * yy - xy * xy)[:, None, None]
+    linear = b.transpose(0, 2, 1) @ a @ inverse
+    constant = value_mean - (linear @ frame_mean[..., None])[..., 0]
+    return np.concatenate([linear, constant[..., None]], 2)
 
 
-def _evaluate(maps: Floats, index: NDArray[np.int32], size: int) -> Floats:
-    centres = (np.arange(size, dtype=np.float32) + 0.5) * np.float32(PORTRAIT_SIZE_PX / size)
-    x, y = centres[None, :], centres[:, None]
-    result = np.empty((size, size, 2), np.float32)
-    for axis in (0, 1):
-        a, b, c = (np.ascontiguousarray(maps[:, axis, k]).take(index) for k in range(3))
-        result[..., axis] = a * x + b * y + c
+def _evaluate(maps: Floats, index: NDArray[np.int32]) -> Floats:
+    size = len(index)
+    centres = pixel_centres(size)
+    x, y = centres[0, :, 0][None], centres[:, 0, 1][:, None]
+    result = np.empty((size, size, maps.shape[1]), np.float32)
+    for channel in range(maps.shape[1]):
+        a, b, c = (np.ascontiguousarray(maps[:, channel, k]).take(index) for k in range(3))
+        result[..., channel] = a * x + b * y + c
     return result
 
 
-def _smooth_facets(source: Floats, moved: NDArray[np.float64], size: int, face_px: float) -> Floats:
+def _smooth_facets(source: Floats, moved: NDArray[np.float64], face_px: float) -> Floats:
     """Blur the displacement, so that no triangle shows, but not at the lips and lids."""
-    displacement = source - pixel_centres(size)
-    radius = max(1, round(face_px * 0.012))
-    kernel = (2 * radius + 1, 2 * radius + 1)
-    smooth = cv2.blur(cv2.blur(displacement, kernel, borderType=cv2.BORDER_REPLICATE), kernel, borderType=cv2.BORDER_REPLICATE)
-    sharp = np.zeros((size, size), np.uint8)
+    size = len(source)
     scale = size / PORTRAIT_SIZE_PX
+    displacement = source - pixel_centres(size)
+    radius = max(1, round(face_px * scale * 0.012))
+    kernel = (2 * radius + 1, 2 * radius + 1)
+    smooth = cv2.blur(displacement, kernel, borderType=cv2.BORDER_REPLICATE)
+    smooth = cv2.blur(smooth, kernel, borderType=cv2.BORDER_REPLICATE)
     for loop in (lm.OUTER_LIPS, lm.EYE_LEFT, lm.EYE_RIGHT):
         polygon = np.round(moved[list(loop), :2] * scale).astype(np.int32)
-        cv2.fillPoly(sharp, [polygon], 255)
-        cv2.polylines(sharp, [polygon], True, 255, 2 * radius + 1)
-    keep = cv2.blur(sharp, kernel)[..., None].astype(np.float32) / 255
-    return np.asarray(pixel_centres(size) + smooth + keep * (displacement - smooth))
+        low = np.clip(polygon.min(0) - 3 * radius, 0, size)
+        high = np.clip(polygon.max(0) + 3 * radius + 1, 0, size)
+        if (high <= low).any():
+            continue
+        where = (slice(low[1], high[1]), slice(low[0], high[0]))
+        sharp = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
+        cv2.fillPoly(sharp, [polygon - low], 255)
+        cv2.polylines(sharp, [polygon - low], True, 255, 2 * radius + 1)
+        keep = cv2.blur(sharp, kernel)[..., None].astype(np.float32) / 255
+        smooth[where] += keep * (displacement[where] - smooth[where])
+    smooth += pixel_centres(size)
+    return np.asarray(smooth, np.float32)
 
 
+def _canonical_map(maps: Floats, index: NDArray[np.int32], flow_size: int) -> Floats:
+    pick = ((np.arange(flow_size) + 0.5) * (len(index) / flow_size)).astype(np.int64)
+    small = index[pick[:, None], pick]
+    on_face = (small >= num_ring_triangles()).astype(np.float32)[..., None]
+    return np.concatenate([np.clip(_evaluate(maps, small), -1, 1) * on_face, on_face], 2)
+
+
+@functools.cache
 def _canonical_places() -> NDArray[np.float64]:
+    """Mean place of each vertex, (V, 2), scaled to [-1, 1] over the face; 0 for the rings."""
     points = lm.canonical_points()[: lm.NUM_SKIN_LANDMARKS, :2].astype(np.float64)
     low, high = points.min(0), points.max(0)
-    return (points - (low + high) / 2) / ((high - low) / 2)
+    places = np.zeros((NUM_VERTICES, 2))
+    places[: lm.NUM_SKIN_LANDMARKS] = (points - (low + high) / 2) / ((high - low) / 2)
+    return places
