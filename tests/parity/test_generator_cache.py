@@ -426,8 +426,8 @@ def test_compiled_steps_compile_once_and_equal_eager(stream):
     eager_state = state.snapshot()
     rng = torch.Generator().manual_seed(5)
     torch._dynamo.reset()
-    velocity = torch.compile(generator.guidance_velocities, fullgraph=True, dynamic=False, backend="aot_eager")
-    write = torch.compile(generator.write_context, fullgraph=True, dynamic=False, backend="aot_eager")
+    velocity = torch.compile(generator.guidance_velocities, fullgraph=True, dynamic=False, backend="eager")
+    write = torch.compile(generator.write_context, fullgraph=True, dynamic=False, backend="eager")
     with torch._dynamo.config.patch(error_on_recompile=True):
         for _ in range(5):
             z = torch.randn(BATCH, CHANNELS, 4, HEIGHT, WIDTH, generator=rng)

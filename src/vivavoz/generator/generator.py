@@ -208,8 +208,10 @@ class Generator(nn.Module):
         """The three velocities of equation (I): full, without audio, without references; one pass, the state is only read.
 
         Arguments as for `velocity`, except that `flow_time` is `()`. The branch without audio shares the full branch's cache.
+        Raises `ConfigError` for a state made without guidance.
         """
-        assert state.no_reference is not None, "the state was made without guidance: init_state(guidance=True)"
+        if state.no_reference is None:
+            raise ConfigError("got a state without guidance, expected one with: make it with init_state(guidance=True)")
         velocities = self._block_velocity(
             z_block.repeat(3, 1, 1, 1, 1),
             torch.cat([conditions, self.without_audio(conditions), conditions]),

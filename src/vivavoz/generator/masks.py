@@ -10,12 +10,18 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from vivavoz.errors import ConfigError
+
 
 def block_of_latent(num_latents: int, blocks: int | tuple[int, ...]) -> list[int]:
-    """Number of the block each latent frame belongs to: equal blocks from the window's start, or blocks of the given sizes."""
+    """Number of the block each latent frame belongs to: equal blocks from the window's start, or blocks of the given sizes.
+
+    The last of equal blocks may be short. Raises `ConfigError` for sizes that do not make up the window.
+    """
     if isinstance(blocks, int):
         return [latent // blocks for latent in range(num_latents)]
-    assert sum(blocks) == num_latents, f"blocks of {blocks} latents do not make up a window of {num_latents}"
+    if sum(blocks) != num_latents or min(blocks) < 1:
+        raise ConfigError(f"got blocks of {blocks} latents, expected sizes that add up to {num_latents}: change the sizes")
     return [block for block, size in enumerate(blocks) for _ in range(size)]
 
 
@@ -26,9 +32,10 @@ def teacher_forcing_mask(num_references: int, num_latents: int, blocks: int | tu
     References see references; a clean block sees references and clean blocks up to itself; a noised block sees references,
     the clean blocks before it, and itself.
     """
-    block = torch.tensor(block_of_latent(num_latents, blocks))
+    block = torch.tensor(block_of_latent(num_latents, blocks), device="cpu")
     query, key = block[:, None], block[None, :]
-    mask = torch.zeros(num_references + 2 * num_latents, num_references + 2 * num_latents, dtype=torch.bool)
+    num_frames = num_references + 2 * num_latents
+    mask = torch.zeros(num_frames, num_frames, dtype=torch.bool, device="cpu")
     clean = slice(num_references, num_references + num_latents)
     noised = slice(num_references + num_latents, None)
     mask[:, :num_references] = True

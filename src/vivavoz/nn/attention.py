@@ -54,8 +54,8 @@ class SelfAttention(nn.Module):
         """
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim))
         queries, keys, values = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        queries = rotate(self.query_norm(queries), rotation).to(values.dtype)
-        keys = rotate(self.key_norm(keys), rotation).to(values.dtype)
+        queries = rotate(_normalise(queries, self.query_norm), rotation)
+        keys = rotate(_normalise(keys, self.key_norm), rotation)
         if pasts:
             attended = self._attend_to_pasts(queries, keys, values, pasts)
         else:
@@ -74,3 +74,9 @@ class SelfAttention(nn.Module):
             for q, k, v, past in zip(*(torch.split(x, sizes) for x in (queries, keys, values)), pasts, strict=True)
         ]
         return torch.cat(attended)
+
+
+def _normalise(x: Tensor, norm: nn.RMSNorm) -> Tensor:
+    # Under autocast the weight stays float32; the fused kernel wants one dtype (and computes in float32 inside).
+    assert norm.weight is not None
+    return F.rms_norm(x, norm.normalized_shape, norm.weight.to(x.dtype), norm.eps)
