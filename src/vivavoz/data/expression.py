@@ -144,8 +144,8 @@ def _move_jaw_and_lips(neutral: NDArray[np.floating], motion: NDArray[np.float32
             moved[:, index, 0] = squeeze * x + 0.02 * smile * place * np.abs(place)
             moved[:, index, 1] = inner + (outer - inner) * share - 0.034 * smile * edge
             moved[:, index, 2] = depth * (1 - 0.5 * edge)
-    # Lips that touch meet point by point.
-    touching = np.clip(1 - opened[:, 5:6] / 0.02, 0, 1)
+    # Lips that come to touch meet point by point.
+    touching = np.maximum(np.clip(1 - opened[:, 5:6] / 0.02, 0, 1) - np.clip(1 - rest / 0.02, 0, 1), 0)
     upper_index, lower_index = _index(lm.UPPER_INNER_LIP), _index(lm.LOWER_INNER_LIP)
     apart = touching * (neutral[lower_index, 0] - neutral[upper_index, 0]) / 2
     moved[:, upper_index, 0] += apart
@@ -176,8 +176,9 @@ def _move_eye(
     smile = motion[:, COLUMN["smile"], None].astype(np.float64)
     brow = motion[:, COLUMN["brow"], None].astype(np.float64)
     gap = np.maximum(neutral[lower, 1] - neutral[upper, 1], 0)
-    follow = np.clip(0.16 * gaze_y, -0.25, 0.16) - 0.05 * np.maximum(brow, 0) * -1
-    closed = np.clip(blink - follow * (1 - blink), -0.2, 1)
+    # The upper lid goes along with the gaze and opens with raised brows.
+    lift = np.clip(0.16 * gaze_y, -0.25, 0.16) + 0.05 * np.maximum(brow, 0)
+    closed = np.clip(blink - lift * (1 - blink), -0.2, 1)
     moved[:, upper, 1] = 0.88 * closed * gap
     moved[:, lower, 1] = -0.12 * np.maximum(blink, 0) * gap - 0.06 * np.maximum(smile, 0) * gap * (1 - blink)
     moved[:, upper, 0] = closed * 0.5 * (neutral[lower, 0] - neutral[upper, 0])

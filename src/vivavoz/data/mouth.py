@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from vivavoz.data import landmarks as lm
 from vivavoz.data.expression import inner_gaps
+from vivavoz.data.smoothstep import smoothstep
 
 Floats: TypeAlias = NDArray[np.float32]
 
@@ -82,34 +83,34 @@ def paint_mouth(mouth: Mouth, u: Floats, v: Floats, jaw_drop: float, tongue: flo
         pixel: size of a pixel, for soft edges.
     """
     width = mouth.half_width / 0.15
-    across = np.abs(u) / width
+    across = np.asarray(np.abs(u) / width, np.float32)
     cavity = np.array([54.0, 24.0, 22.0], np.float32) * mouth.light
-    colour = np.broadcast_to(cavity, (*u.shape, 3)) * (1.0 - 0.35 * _step(0.05, 0.13, across))[..., None]
+    colour = cavity * (1 - np.float32(0.35) * smoothstep(0.05, 0.13, across))[..., None]
 
     low = v - jaw_drop
     # An open mouth shows more of its floor; a raised tongue reaches for the upper teeth.
     tongue_top = -0.018 - 0.22 * jaw_drop - tongue * max(0.0, 0.78 * jaw_drop - 0.030) + (across / 0.105) ** 2 * 0.05
-    body = _step(-0.012 - pixel, 0.012 + pixel, low - tongue_top) * (1 - _step(0.09, 0.13, across))
-    glow = 0.70 + 0.45 * _step(0.0, 0.035, low - tongue_top) - 0.15 * np.exp(-((across / 0.008) ** 2))
+    body = smoothstep(-0.012 - pixel, 0.012 + pixel, low - tongue_top) * (1 - smoothstep(0.09, 0.13, across))
+    glow = 0.70 + 0.45 * smoothstep(0.0, 0.035, low - tongue_top) - 0.15 * np.exp(-((across / 0.008) ** 2))
     flesh = np.array([186.0, 104.0, 100.0], np.float32) * mouth.light
-    colour = _over(colour, flesh * (glow * (0.85 + 0.15 * tongue))[..., None], body)
+    colour = _over(colour, np.asarray(flesh * (glow * (0.85 + 0.15 * tongue))[..., None], np.float32), body)
 
     lower_top = -0.008 - 0.09 * jaw_drop + 0.25 * across**2
-    row = _step(-pixel, pixel, low - lower_top) * (1 - _step(0.10, 0.14, across))
+    row = smoothstep(-pixel, pixel, low - lower_top) * (1 - smoothstep(0.10, 0.14, across))
     colour = _over(colour, _teeth(mouth, across, _LOWER_TOOTH_SIDES, 0.74, pixel), row)
 
     # The edge rises from the incisors to the sides; each tooth is a little rounded at its end.
     rounding = 0.004 * _between(across, _TOOTH_SIDES) ** 4
     edge = mouth.incisal_v - 0.9 * across**2 - rounding
-    upper = (1 - _step(-pixel, pixel, v - edge)) * (1 - _step(0.12, 0.165, across))
+    upper = (1 - smoothstep(-pixel, pixel, v - edge)) * (1 - smoothstep(0.12, 0.165, across))
     return _over(colour, _teeth(mouth, across, _TOOTH_SIDES, 1.0, pixel), upper)
 
 
 def _teeth(mouth: Mouth, across: Floats, sides: Floats, brightness: float, pixel: float) -> Floats:
     distance = np.abs(across[..., None] - sides).min(-1)
-    gap = 1 - 0.22 * (1 - _step(0.0, 0.0035 + 0.5 * pixel, distance))
-    shade = brightness * gap * (1.0 - 0.60 * _step(0.03, 0.16, across))
-    return mouth.teeth_rgb * shade[..., None]
+    gap = 1 - 0.22 * (1 - smoothstep(0.0, 0.0035 + 0.5 * pixel, distance))
+    shade = brightness * gap * (1.0 - 0.60 * smoothstep(0.03, 0.16, across))
+    return np.asarray(mouth.teeth_rgb * shade[..., None], np.float32)
 
 
 def _between(across: Floats, sides: Floats) -> Floats:
@@ -119,13 +120,8 @@ def _between(across: Floats, sides: Floats) -> Floats:
     return np.clip(np.abs(across - middle) / half, 0, 1).astype(np.float32)
 
 
-def _step(low: float, high: float, x: Floats) -> Floats:
-    t = np.clip((x - low) / (high - low), 0, 1)
-    return t * t * (3 - 2 * t)
-
-
 def _over(below: Floats, above: Floats, alpha: Floats) -> Floats:
-    return below + (above - below) * alpha[..., None]
+    return np.asarray(below + (above - below) * alpha[..., None], np.float32)
 
 
 def _pixels_inside(image: NDArray[np.uint8], polygon: NDArray[np.floating]) -> NDArray[np.uint8]:
@@ -151,4 +147,4 @@ def _seen_mask(size: int, points_px: NDArray[np.floating]) -> Floats:
     polygon = np.concatenate([upper, lower[-2:0:-1]])
     mask = np.zeros((size, size), np.uint8)
     cv2.fillPoly(mask, [np.round((polygon - 0.5) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
-    return cv2.GaussianBlur(mask, (0, 0), 0.8).astype(np.float32) / 255
+    return np.asarray(cv2.GaussianBlur(mask, (0, 0), 0.8), np.float32) / np.float32(255)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivavoz.data.mouth import Mouth, paint_mouth
+from vivavoz.data.smoothstep import smoothstep
 from vivavoz.data.warp import PORTRAIT_SIZE_PX, sample, soft_polygon
 
 Floats: TypeAlias = NDArray[np.float32]
@@ -61,7 +62,7 @@ def draw_eyeball(
     radius = float(np.linalg.norm(iris[1:] - iris[0], axis=1).mean())
     distance = np.linalg.norm(back - (iris[0] + iris_shift).astype(np.float32), axis=-1) / max(radius, 1.0)
     # The whole iris moves as one; the white around it gives way.
-    share = 1 - _smoothstep(1.1, 2.6, distance)
+    share = 1 - smoothstep(1.1, 2.6, distance)
     back -= share[..., None] * iris_shift.astype(np.float32)
     alpha = soft_polygon(loop, (columns.start, rows.start), back.shape[:2])
     picture[where] += alpha[..., None] * (sample(portrait, back, sharp=size > 256) - picture[where])
@@ -109,8 +110,8 @@ def draw_mouth(
     # The lips shade what lies behind them: the upper one more, and a narrow opening more than a wide one.
     near = cv2.GaussianBlur(alpha, (0, 0), max(0.6, 0.014 * face_px))
     above = cv2.GaussianBlur(np.roll(alpha, max(1, round(0.010 * face_px)), 0), (0, 0), max(0.6, 0.010 * face_px))
-    inside *= (0.42 + 0.58 * _smoothstep(0.15, 0.85, near * 0.4 + above * 0.6))[..., None]
-    inside = cv2.GaussianBlur(inside, (0, 0), 0.8 * size / PORTRAIT_SIZE_PX)
+    inside *= (0.42 + 0.58 * smoothstep(0.15, 0.85, near * 0.4 + above * 0.6))[..., None]
+    inside = np.asarray(cv2.GaussianBlur(inside, (0, 0), 0.8 * size / PORTRAIT_SIZE_PX), np.float32)
     painted = alpha
     if mouth.seen is not None:
         shown = cv2.remap(mouth.seen, back - np.float32(0.5), np.empty(0), cv2.INTER_LINEAR)
@@ -125,8 +126,8 @@ def _draw_seam(
     picture: Floats, mask: Floats, line: NDArray[np.floating], apart: NDArray[np.floating], mouth: Mouth, face_px: float
 ) -> None:
     """Darken the line where lips meet that the portrait shows parted, in place."""
-    closed = 1 - float(_smoothstep(0.0, 0.012, np.float32(apart[:, 1].max() / face_px)))
-    strength = 0.55 * closed * float(_smoothstep(0.006, 0.02, np.float32(mouth.parted)))
+    closed = 1 - float(smoothstep(0.0, 0.012, np.float32(apart[:, 1].max() / face_px)))
+    strength = 0.55 * closed * float(smoothstep(0.006, 0.02, np.float32(mouth.parted)))
     if strength < 0.02:
         return
     seam = np.zeros(mask.shape, np.uint8)
@@ -144,8 +145,3 @@ def _spline(points: NDArray[np.floating], parts: int = 4) -> NDArray[np.float64]
     t = (np.arange(parts) / parts)[None, :, None]
     curve = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
     return np.concatenate([curve.reshape(-1, 2), points[-1:]])
-
-
-def _smoothstep(low: float, high: float, x: Floats) -> Floats:
-    t = np.clip((x - low) / (high - low), 0, 1)
-    return t * t * (3 - 2 * t)

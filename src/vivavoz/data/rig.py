@@ -19,10 +19,13 @@ from vivavoz.data.mouth import Mouth, measure_mouth
 from vivavoz.data.openings import draw_eyeball, draw_mouth
 from vivavoz.data.rig_labels import measure_labels
 from vivavoz.data.rig_mesh import NUM_RING_POINTS, ring_points
-from vivavoz.data.warp import PORTRAIT_SIZE_PX, backward_flow, sample, warp_mesh
+from vivavoz.data.smoothstep import smoothstep
+from vivavoz.data.warp import PORTRAIT_SIZE_PX, backward_flow, pixel_centres, sample, warp_mesh
 from vivavoz.errors import DataError
 
 _SMALL_SIZE_PX: Final = 256
+_HEAD_RISE: Final = 0.25
+"""How much of the shoulders' rise with the breath lifts the head."""
 _RING_FOLLOW: Final = (1.0, 0.97, 0.78, 0.38, 0.06, 0.0)
 """How much each ring turns with the head."""
 
@@ -121,7 +124,8 @@ class Rig:
         vertices, irises = self._deform(row)
         warp = warp_mesh(vertices, self.sampled, size, flow_size, self.head.scale_px)
         portrait = self.image if size > _SMALL_SIZE_PX else self.soft_image
-        source, mask = warp.source, np.zeros((size, size), np.float32)
+        source = pixel_centres(size) if motion_row is None else warp.source
+        mask = np.zeros((size, size), np.float32)
         picture = sample(portrait, source, sharp=size > _SMALL_SIZE_PX)
         if motion_row is not None:
             self._draw_eyes(picture, source, portrait, vertices, row)
@@ -131,7 +135,7 @@ class Rig:
         return RenderedFrame(
             image=np.clip(picture + 0.5, 0, 255).astype(np.uint8),
             flow=backward_flow(source, flow_size),
-            mask=cv2.resize(mask, (flow_size, flow_size), interpolation=cv2.INTER_AREA),
+            mask=np.asarray(cv2.resize(mask, (flow_size, flow_size), interpolation=cv2.INTER_AREA), np.float32),
             uv=warp.uv,
             landmarks=points.astype(np.float32),
         )
@@ -162,7 +166,7 @@ class Rig:
         lips = tuple(vertices[list(lip), :2] * scale for lip in (lm.UPPER_INNER_LIP, lm.LOWER_INNER_LIP))
         # Teeth lie a little behind the lips.
         rigid = self._rigid_at(row, float(self.landmarks_px[[13, 14], 2].mean()) + 0.03 * self.head.scale_px)
-        to_head = np.linalg.inv(self.head.rotation[:2, :2]) / self.head.scale_px
+        to_head = np.asarray(np.linalg.inv(self.head.rotation[:2, :2]) / self.head.scale_px, np.float64)
         origin = self.landmarks_px[[13, 78, 308], :2].astype(np.float64)
         centre = np.array([(origin[1, 0] + origin[2, 0]) / 2, origin[0, 1]])
         rest = float(inner_gaps(self.neutral)[5])
@@ -184,8 +188,7 @@ class Rig:
         """Landmarks in the head's frame with their expression, (F, 478, 3)."""
         moved = np.repeat(self.neutral[None], len(motion), 0)
         moved[:, : lm.NUM_SKIN_LANDMARKS] += displace(self.neutral, motion)[:, : lm.NUM_SKIN_LANDMARKS]
-        for side, (iris, eye) in enumerate(((lm.IRIS_LEFT, lm.EYE_LEFT), (lm.IRIS_RIGHT, lm.EYE_RIGHT))):
-            del side
+        for iris, eye in ((lm.IRIS_LEFT, lm.EYE_LEFT), (lm.IRIS_RIGHT, lm.EYE_RIGHT)):
             moved[:, list(iris), :2] += self._gaze_shift(motion, eye)[:, None]
         return moved
 
@@ -231,7 +234,9 @@ class Rig:
         constant = turn[:2, 2] * (depth_px - pivot[2]) + pivot[:2] - matrix @ pivot[:2]
         zoom = float(np.exp(row[COLUMN["scale"]]))
         centre = PORTRAIT_SIZE_PX / 2
-        offset = np.array([row[COLUMN["shift_x"]], row[COLUMN["shift_y"]]], np.float64) * scale
+        offset = (
+            np.array([row[COLUMN["shift_x"]], row[COLUMN["shift_y"]] - _HEAD_RISE * row[COLUMN["breath"]]], np.float64) * scale
+        )
         return matrix * zoom, (constant - centre) * zoom + centre + offset
 
 
@@ -241,20 +246,24 @@ def _follow_weights(vertices: NDArray[np.float64], head: HeadFit) -> NDArray[np.
     turn[lm.NUM_SKIN_LANDMARKS :] = np.repeat(_RING_FOLLOW, NUM_RING_POINTS)
     place = head.to_head(vertices)
     chin = float(place[lm.CHIN_TIP, 1])
-    below = _smoothstep(chin - 0.05, chin + 0.45, place[:, 1])
+    below = smoothstep(chin - 0.05, chin + 0.45, place[:, 1])
     ring = np.arange(len(vertices)) >= lm.NUM_SKIN_LANDMARKS
     turn[ring] *= 1 - 0.88 * below[ring]
     margin = np.minimum(vertices[:, :2], PORTRAIT_SIZE_PX - vertices[:, :2]).min(1) / PORTRAIT_SIZE_PX
-    turn[ring] *= _smoothstep(-0.05, 0.06, margin[ring])
-    shift = np.where(ring, _smoothstep(0.0, 0.16, margin), 1.0)
-    rise = np.where(ring, 0.25 + 0.75 * _smoothstep(chin - 0.1, chin + 0.3, place[:, 1]), 0.25) * _smoothstep(-0.1, 0.1, margin)
+    turn[ring] *= smoothstep(-0.05, 0.06, margin[ring])
+    shift = np.where(ring, smoothstep(0.0, 0.16, margin), 1.0)
+    rise = np.where(
+        ring,
+        (_HEAD_RISE + (1 - _HEAD_RISE) * smoothstep(chin - 0.1, chin + 0.3, place[:, 1])) * smoothstep(-0.1, 0.1, margin),
+        _HEAD_RISE,
+    )
     return np.stack([turn, shift, rise], 1)
 
 
 def _off_the_teeth(places: NDArray[np.float64], gap: float) -> NDArray[np.float64]:
     """Move the inner edge of parted lips (gap in face heights) a little into the lips, as found edges hold some tooth."""
     result = places.copy()
-    parted = float(_smoothstep(0.004, 0.016, np.array(gap)))
+    parted = float(smoothstep(0.004, 0.016, np.array(gap)))
     for rings in (lm.UPPER_LIP_RINGS, lm.LOWER_LIP_RINGS):
         for share, ring, outer in ((0.55, rings[0], rings[1]), (0.25, rings[1], rings[2])):
             inner_index, outer_index = list(ring[1:-1]), list(outer[1:-1])
@@ -265,8 +274,3 @@ def _off_the_teeth(places: NDArray[np.float64], gap: float) -> NDArray[np.float6
 def _prefiltered(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """The portrait without the detail that a smaller picture cannot hold."""
     return np.asarray(cv2.GaussianBlur(image, (0, 0), 0.32 * PORTRAIT_SIZE_PX / size), np.uint8)
-
-
-def _smoothstep(low: float, high: float, x: NDArray[np.float64]) -> NDArray[np.float64]:
-    t = np.clip((x - low) / (high - low), 0, 1)
-    return t * t * (3 - 2 * t)

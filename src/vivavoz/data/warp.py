@@ -90,7 +90,7 @@ def soft_polygon(polygon: NDArray[np.floating], origin: tuple[int, int], shape: 
     mask = np.zeros((height * fine, width * fine), np.uint8)
     points = np.round(((polygon - np.array(origin)) * fine - 0.5) * 16).astype(np.int32)
     cv2.fillPoly(mask, [points], 255, cv2.LINE_AA, 4)
-    return cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA), np.float32) / np.float32(255)
 
 
 def _drawing_order(depth: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -150,8 +150,8 @@ def _smooth_facets(source: Floats, moved: NDArray[np.float64], face_px: float) -
     displacement = source - pixel_centres(size)
     radius = max(1, round(face_px * scale * 0.012))
     kernel = (2 * radius + 1, 2 * radius + 1)
-    smooth = cv2.blur(displacement, kernel, borderType=cv2.BORDER_REPLICATE)
-    smooth = cv2.blur(smooth, kernel, borderType=cv2.BORDER_REPLICATE)
+    once = cv2.blur(displacement, kernel, borderType=cv2.BORDER_REPLICATE)
+    smooth = np.asarray(cv2.blur(once, kernel, borderType=cv2.BORDER_REPLICATE), np.float32)
     for loop in (lm.OUTER_LIPS, lm.EYE_LEFT, lm.EYE_RIGHT):
         polygon = np.round(moved[list(loop), :2] * scale).astype(np.int32)
         low = np.clip(polygon.min(0) - 3 * radius, 0, size)
@@ -164,8 +164,7 @@ def _smooth_facets(source: Floats, moved: NDArray[np.float64], face_px: float) -
         cv2.polylines(sharp, [polygon - low], True, 255, 2 * radius + 1)
         keep = cv2.blur(sharp, kernel)[..., None].astype(np.float32) / 255
         smooth[where] += keep * (displacement[where] - smooth[where])
-    smooth += pixel_centres(size)
-    return np.asarray(smooth, np.float32)
+    return smooth + pixel_centres(size)
 
 
 def _canonical_map(maps: Floats, index: NDArray[np.int32], flow_size: int) -> Floats:
