@@ -48,15 +48,15 @@ def read_image(path: str | os.PathLike[str]) -> Pixels:
         raise ImageError(f"{path} is a directory; give the name of a picture file")
     if not path.exists():
         raise ImageError(f"no such picture: {path}; check the path")
+    if not path.is_file():
+        raise ImageError(f"{path} is not a file; give the name of a picture file")
     try:
         with warnings.catch_warnings():
-            # Pillow warns about sizes that are refused below anyway.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path, formats=_READABLE_FORMATS)
-        with image:
-            _check_size(path, image.width, image.height)
-            image.load()
-            return _rgb(path, image)
+            warnings.simplefilter("ignore")  # about odd metadata, and sizes that are refused here anyway
+            with Image.open(path, formats=_READABLE_FORMATS) as image:
+                _check_size(path, image.width, image.height)
+                image.load()
+                return _rgb(path, image)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
