@@ -1,0 +1,32 @@
+import torch
+
+from vivavoz.nn.norm import ChannelRMSNorm
+
+
+def test_every_position_is_divided_by_its_own_root_mean_square() -> None:
+    torch.manual_seed(0)
+    norm = ChannelRMSNorm(5)
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 2)
+    x = torch.randn(2, 5, 3, 2, 4, dtype=torch.float64)
+    expected = torch.empty_like(x)
+    for b in range(2):
+        for t in range(3):
+            for row in range(2):
+                for column in range(4):
+                    v = x[b, :, t, row, column]
+                    expected[b, :, t, row, column] = v / (v.pow(2).sum() / 5 + 1e-6).sqrt() * norm.weight.double()
+    torch.testing.assert_close(norm.double()(x), expected)
+
+
+def test_positions_do_not_see_each_other() -> None:
+    torch.manual_seed(0)
+    norm, x = ChannelRMSNorm(4), torch.randn(1, 4, 3, 2, 2)
+    y = norm(x)
+    x[:, :, 1, 0, 0] = 100.0
+    changed = (norm(x) != y).any(dim=1)[0]
+    assert changed.nonzero().tolist() == [[1, 0, 0]]
+
+
+def test_silence_stays_finite() -> None:
+    assert torch.equal(ChannelRMSNorm(4)(torch.zeros(1, 4, 1, 1, 1)), torch.zeros(1, 4, 1, 1, 1))
