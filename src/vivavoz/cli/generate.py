@@ -1,0 +1,66 @@
+"""`vivavoz generate`: portraits and a sound file to a video file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from vivavoz.errors import ConfigError
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Declare the command and its options."""
+    parser = commands.add_parser(
+        "generate",
+        help="make a video file from portraits and speech",
+        description="Make a talking-portrait video from one to three portraits of a person and a recording of speech.",
+    )
+    parser.add_argument("files", nargs="+", metavar="PORTRAIT... SPEECH", help="pictures of one person, then a sound file")
+    parser.add_argument("-o", "--output", required=True, metavar="VIDEO", help="video to write: .mp4, .m4v, .mov or .mkv")
+    parser.add_argument("--model", default="lite", metavar="NAME", help="a preset, or a folder with weights (default: lite)")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise; the same seed gives the same video (default: 0)")
+    parser.add_argument("--steps", type=int, metavar="N", help="denoising steps per block (default: the preset's)")
+    parser.add_argument("--guidance-audio", type=float, metavar="SCALE", help="pull towards the sound; 1: none")
+    parser.add_argument("--guidance-reference", type=float, metavar="SCALE", help="pull towards the portraits; 1: none")
+    parser.add_argument("--block", type=int, choices=(1, 2, 4), help="latent frames made together (default: the preset's)")
+    parser.add_argument("--size", type=int, metavar="PIXELS", help="side of the video (default: the preset's)")
+    parser.add_argument(
+        "--crop", choices=("auto", "none"), default="auto", help="find and frame the face, or take the centre square"
+    )
+    parser.add_argument(
+        "--runtime", choices=("auto", "eager", "compiled"), default="auto", help="how the model runs; compiled needs a C++ compiler"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Make the video; progress goes to stderr, the last line to stdout."""
+    from vivavoz.cli.progress import showing_progress
+    from vivavoz.engine.generate import read_speech, render
+    from vivavoz.engine.weights import load
+
+    *portraits, speech = options.files
+    if not portraits:
+        raise ConfigError(f"got only {speech}; expected one to three portraits and then a sound file: name both")
+    samples = read_speech(speech)
+    model = load(options.model, runtime=options.runtime)
+    avatar = model.avatar(portraits, options.crop, options.size)
+    for path, crop in zip(portraits, avatar.crops, strict=True):
+        if crop.num_faces > 1:
+            print(f"vivavoz: {crop.num_faces} faces in {path}; the largest is animated", file=sys.stderr)
+    with showing_progress() as progress:
+        summary = render(
+            avatar,
+            samples,
+            options.output,
+            seed=options.seed,
+            num_steps=options.steps,
+            guidance_audio=options.guidance_audio,
+            guidance_reference=options.guidance_reference,
+            block_latents=options.block,
+            progress=progress,
+        )
+    print(
+        f"{options.output}: {summary.num_frames} frames, {summary.seconds:.2f} s, {summary.fps:.1f} frames/s, "
+        f"real-time factor {summary.real_time_factor:.2f}, first picture after {1000 * summary.first_picture_latency_s:.0f} ms"
+    )
