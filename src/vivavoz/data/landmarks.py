@@ -115,7 +115,10 @@ def detect_landmarks(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     try:
         from mediapipe.python.solutions.face_mesh import FaceMesh
     except ImportError as error:
-        raise DataError("finding landmarks needs MediaPipe, which is not installed; pip install 'vivavoz[data]'") from error
+        raise DataError(
+            "no MediaPipe to find landmarks with; expected version 0.10.21: pip install --no-deps mediapipe==0.10.21"
+            " 'protobuf<5' absl-py attrs flatbuffers matplotlib, or pass landmarks of your own"
+        ) from error
     height, width = image.shape[:2]
     with FaceMesh(static_image_mode=True, refine_landmarks=True, max_num_faces=1, min_detection_confidence=0.4) as mesh:
         faces = mesh.process(np.ascontiguousarray(image)).multi_face_landmarks

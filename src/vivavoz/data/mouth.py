@@ -37,6 +37,8 @@ class Mouth:
     """Half of the mouth's width."""
     parted: float
     """Gap of the portrait's own lips."""
+    lower_curve: NDArray[np.float64] | None
+    """Parabola v(u) of the lower lip, highest power first, below which the portrait shows no teeth; None if closed."""
     seen: Floats | None
     """Where the portrait itself shows the mouth's inside, (512, 512) in [0, 1]; None if its lips are closed."""
 
@@ -53,7 +55,7 @@ def measure_mouth(image: NDArray[np.uint8], points_px: NDArray[np.floating], neu
     tint = np.clip(white / max(float(white.mean()), 1.0), 0.88, 1.12)
     teeth = np.array([222.0, 212.0, 196.0]) * light * (0.5 + 0.5 * tint)
     rest = float(inner_gaps(neutral)[5])
-    seen = None
+    seen, lower_curve = None, None
     if rest > _TOOTHY_GAP:
         inside = _pixels_inside(image, points_px[list(lm.INNER_LIPS), :2])
         shown = _bright_mean(inside, 60.0, 92.0)
@@ -61,12 +63,15 @@ def measure_mouth(image: NDArray[np.uint8], points_px: NDArray[np.floating], neu
         if len(inside) > 30 and shown.mean() > 0.55 * teeth.mean() and shown[0] < 1.45 * shown[2] + 10:
             teeth = shown
         seen = _seen_mask(image.shape[0], points_px)
+        lower = neutral[list(lm.LOWER_INNER_LIP), :2] - [neutral[[78, 308], 0].mean(), neutral[13, 1]]
+        lower_curve = np.polyfit(lower[:, 0], lower[:, 1], 2)
     return Mouth(
         teeth_rgb=teeth.astype(np.float32),
         light=light,
         incisal_v=0.020 + 0.8 * min(rest, 0.036),
         half_width=float(np.clip((neutral[308, 0] - neutral[78, 0]) / 2, 0.11, 0.18)),
         parted=rest,
+        lower_curve=lower_curve,
         seen=seen,
     )
 
@@ -84,7 +89,7 @@ def paint_mouth(mouth: Mouth, u: Floats, v: Floats, jaw_drop: float, tongue: flo
     """
     width = mouth.half_width / 0.15
     across = np.asarray(np.abs(u) / width, np.float32)
-    cavity = np.array([54.0, 24.0, 22.0], np.float32) * mouth.light
+    cavity = np.array([42.0, 17.0, 16.0], np.float32) * mouth.light
     colour = cavity * (1 - np.float32(0.35) * smoothstep(0.05, 0.13, across))[..., None]
 
     low = v - jaw_drop
@@ -102,6 +107,8 @@ def paint_mouth(mouth: Mouth, u: Floats, v: Floats, jaw_drop: float, tongue: flo
     # The edge rises from the incisors to the sides; each tooth is a little rounded at its end.
     rounding = 0.004 * _between(across, _TOOTH_SIDES) ** 4
     edge = mouth.incisal_v - 0.9 * across**2 - rounding
+    if mouth.lower_curve is not None:  # the portrait's own teeth end where it shows them
+        edge = np.minimum(edge, np.polyval(mouth.lower_curve, u) + 0.003)
     upper = (1 - smoothstep(-pixel, pixel, v - edge)) * (1 - smoothstep(0.12, 0.165, across))
     return _over(colour, _teeth(mouth, across, _TOOTH_SIDES, 1.0, pixel), upper)
 

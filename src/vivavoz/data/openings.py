@@ -64,8 +64,12 @@ def draw_eyeball(
     # The whole iris moves as one; the white around it gives way.
     share = 1 - smoothstep(1.1, 2.6, distance)
     back -= share[..., None] * iris_shift.astype(np.float32)
-    alpha = soft_polygon(loop, (columns.start, rows.start), back.shape[:2])
+    alpha = soft_polygon(loop, (columns.start, rows.start), back.shape[:2]) * _openness(*lids, columns)
     picture[where] += alpha[..., None] * (sample(portrait, back, sharp=size > 256) - picture[where])
+    upper, lower = lids
+    scale = size / PORTRAIT_SIZE_PX
+    closed = 1 - float(smoothstep(0.0, 3.0, (lower - upper)[:, 1].max() / scale))
+    _draw_seam(picture[where], None, (upper + lower) / 2 - [columns.start, rows.start], 2.0 * scale, closed, 0.3)
     source[where] = np.where(alpha[..., None] > 0.5, back, source[where])
 
 
@@ -96,10 +100,11 @@ def draw_mouth(
         return
     rows, columns = where
     alpha = soft_polygon(loop, (columns.start, rows.start), (rows.stop - rows.start, columns.stop - columns.start))
-    _draw_seam(picture[where], mask[where], (upper + lower) / 2 - [columns.start, rows.start], lower - upper, mouth, face_px)
-    # A rasterised outline is never thinner than a line: lips that touch must leave none.
-    apart = np.interp(np.arange(columns.start, columns.stop) + 0.5, upper[:, 0], np.maximum(lower - upper, 0)[:, 1])
-    alpha *= np.clip((apart - 0.2) / 0.6, 0, 1).astype(np.float32)
+    closed = 1 - float(smoothstep(0.0, 0.012, (lower - upper)[:, 1].max() / face_px))
+    closed *= float(smoothstep(0.006, 0.02, mouth.parted))  # lips closed in the portrait have their own line
+    middle = (upper + lower) / 2 - [columns.start, rows.start]
+    _draw_seam(picture[where], mask[where], middle, 0.004 * face_px, closed, 0.55)
+    alpha *= _openness(upper, lower, columns)
     if alpha.max() < 0.02:
         return
     back = back_to_portrait(rows, columns, size, rigid)
@@ -110,7 +115,7 @@ def draw_mouth(
     # The lips shade what lies behind them: the upper one more, and a narrow opening more than a wide one.
     near = cv2.GaussianBlur(alpha, (0, 0), max(0.6, 0.014 * face_px))
     above = cv2.GaussianBlur(np.roll(alpha, max(1, round(0.010 * face_px)), 0), (0, 0), max(0.6, 0.010 * face_px))
-    inside *= (0.42 + 0.58 * smoothstep(0.15, 0.85, near * 0.4 + above * 0.6))[..., None]
+    inside *= (0.55 + 0.45 * smoothstep(0.10, 0.75, near * 0.4 + above * 0.6))[..., None]
     inside = np.asarray(cv2.GaussianBlur(inside, (0, 0), 0.8 * size / PORTRAIT_SIZE_PX), np.float32)
     painted = alpha
     if mouth.seen is not None:
@@ -122,20 +127,34 @@ def draw_mouth(
     mask[where] = np.maximum(mask[where], painted)
 
 
+def _openness(upper: NDArray[np.floating], lower: NDArray[np.floating], columns: slice) -> Floats:
+    """Weight of each column of a window, (w,): 0 where two curves (n, 2) touch.
+
+    A rasterised outline is never thinner than a line, but an opening that is shut must leave none.
+    """
+    order = np.argsort(upper[:, 0])
+    apart = np.interp(np.arange(columns.start, columns.stop) + 0.5, upper[order, 0], np.maximum(lower - upper, 0)[order, 1])
+    return np.asarray(np.clip((apart - 0.2) / 0.6, 0, 1), np.float32)
+
+
 def _draw_seam(
-    picture: Floats, mask: Floats, line: NDArray[np.floating], apart: NDArray[np.floating], mouth: Mouth, face_px: float
+    picture: Floats, mask: Floats | None, line: NDArray[np.floating], width_px: float, amount: float, dark: float
 ) -> None:
-    """Darken the line where lips meet that the portrait shows parted, in place."""
-    closed = 1 - float(smoothstep(0.0, 0.012, np.float32(apart[:, 1].max() / face_px)))
-    strength = 0.55 * closed * float(smoothstep(0.006, 0.02, np.float32(mouth.parted)))
-    if strength < 0.02:
+    """Smooth and darken the line along which two edges of skin meet, in place; `mask` (if any) learns of the darkening.
+
+    The edges come from different places of the portrait, so that their bare meeting would show as a staircase of pixels.
+    """
+    if amount < 0.02:
         return
-    seam = np.zeros(mask.shape, np.uint8)
+    drawn = np.zeros(picture.shape[:2], np.uint8)
     points = np.round((_spline(line) - 0.5) * 16).astype(np.int32)
-    cv2.polylines(seam, [points], False, 255, max(1, round(0.004 * face_px)), cv2.LINE_AA, 4)
-    shade = cv2.GaussianBlur(seam, (0, 0), max(0.5, 0.003 * face_px)).astype(np.float32) * (strength / 255)
+    cv2.polylines(drawn, [points], False, 255, max(1, round(width_px)), cv2.LINE_AA, 4)
+    near = cv2.dilate(drawn, np.ones((3, 3), np.uint8)).astype(np.float32)[..., None] * np.float32(amount / 255)
+    picture += near * (cv2.GaussianBlur(picture, (0, 0), max(0.5, 0.45 * width_px)) - picture)
+    shade = cv2.GaussianBlur(drawn, (0, 0), max(0.5, 0.7 * width_px)).astype(np.float32) * np.float32(amount * dark / 255)
     picture *= 1 - shade[..., None]
-    np.maximum(mask, shade, out=mask)
+    if mask is not None:
+        np.maximum(mask, shade, out=mask)
 
 
 def _spline(points: NDArray[np.floating], parts: int = 4) -> NDArray[np.float64]:

@@ -65,7 +65,7 @@ class Rig:
     vertices: NDArray[np.float64]
     """Mesh at rest, (V, 3), portrait coordinates."""
     sampled: NDArray[np.float64]
-    """Where in the portrait each vertex takes its skin from, (V, 2): `vertices`, but off the teeth at the edge of parted lips."""
+    """Where in the portrait each vertex takes its skin from, (V, 2): `vertices`, but a little off eyes and teeth."""
     follow: NDArray[np.float64]
     """(V, 3): how much each vertex turns with the head, shifts with the camera, rises with the breath."""
     mouth: Mouth
@@ -95,7 +95,7 @@ class Rig:
             head=head,
             neutral=neutral,
             vertices=vertices,
-            sampled=_off_the_teeth(vertices[:, :2], float(inner_gaps(neutral)[5])),
+            sampled=_off_the_openings(vertices[:, :2], float(inner_gaps(neutral)[5])),
             follow=_follow_weights(vertices, head),
             mouth=measure_mouth(image, points, neutral),
         )
@@ -118,7 +118,12 @@ class Rig:
             motion_row: (len(MOTION),), see `motion.MOTION`; None shows the portrait itself.
             size: side of the picture in pixels.
             flow_size: side of flow, mask and uv; half of `size` unless given.
+
+        Raises:
+            DataError: the row has another number of columns.
         """
+        if motion_row is not None and motion_row.shape != (len(MOTION),):
+            raise DataError(f"motion row of shape {motion_row.shape}; expected ({len(MOTION)},), take one row of Motion.values")
         row = self.rest() if motion_row is None else motion_row
         flow_size = size // 2 if flow_size is None else flow_size
         vertices, irises = self._deform(row)
@@ -260,14 +265,21 @@ def _follow_weights(vertices: NDArray[np.float64], head: HeadFit) -> NDArray[np.
     return np.stack([turn, shift, rise], 1)
 
 
-def _off_the_teeth(places: NDArray[np.float64], gap: float) -> NDArray[np.float64]:
-    """Move the inner edge of parted lips (gap in face heights) a little into the lips, as found edges hold some tooth."""
+def _off_the_openings(places: NDArray[np.float64], gap: float) -> NDArray[np.float64]:
+    """Take the edges of lids and parted lips (gap in face heights) from a little inside the skin: found edges hold some tooth."""
     result = places.copy()
     parted = float(smoothstep(0.004, 0.016, np.array(gap)))
     for rings in (lm.UPPER_LIP_RINGS, lm.LOWER_LIP_RINGS):
         for share, ring, outer in ((0.55, rings[0], rings[1]), (0.25, rings[1], rings[2])):
             inner_index, outer_index = list(ring[1:-1]), list(outer[1:-1])
             result[inner_index] += parted * share * (places[outer_index] - places[inner_index])
+    for share, lid, next_to in (
+        (0.12, lm.UPPER_LID_LEFT, lm.LID_CREASE_LEFT),
+        (0.12, lm.UPPER_LID_RIGHT, lm.LID_CREASE_RIGHT),
+        (0.25, lm.LOWER_LID_LEFT, lm.UNDER_LID_LEFT),
+        (0.25, lm.LOWER_LID_RIGHT, lm.UNDER_LID_RIGHT),
+    ):
+        result[list(lid)] += share * (places[list(next_to)] - places[list(lid)])
     return result
 
 

@@ -1,4 +1,5 @@
 import functools
+import itertools
 
 import cv2
 import numpy as np
@@ -212,7 +213,7 @@ def test_labels_are_absolute():
 def test_small_changes_of_motion_move_little():
     start, end = row(jaw=0.1, press=0.8), row(jaw=0.6, pucker=0.5, blink_left=1.0, yaw=4.0)
     steps = [rig().render(start + (end - start) * t, size=128).landmarks for t in np.linspace(0, 1, 21, dtype=np.float32)]
-    assert max(np.abs(b - a).max() for a, b in zip(steps, steps[1:], strict=False)) < 0.8
+    assert max(np.abs(b - a).max() for a, b in itertools.pairwise(steps)) < 0.8
 
 
 def test_light_is_a_gain():
