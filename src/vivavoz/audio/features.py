@@ -67,9 +67,14 @@ class AudioFeatures(nn.Module):
         """
         if state is not None:
             return self._encode(self._windows(samples, state))
+        return self._encode(self.windows(samples))
+
+    def windows(self, samples: Tensor) -> Tensor:
+        """Mel windows of a whole sound (B, N), without weights: (B, F, 16, K). The encoder sees a clip's in one call, so that in
+        training batch norm's statistics are the clip's.
+        """
         state = self._init_state(samples.shape[0])
-        # One call of the encoder, so that batch norm sees a training clip whole.
-        return self._encode(torch.cat([self._windows(samples, state), self._last_windows(state)], dim=1))
+        return torch.cat([self._windows(samples, state), self._last_windows(state)], dim=1)
 
     def flush(self, state: AudioFeaturesState) -> Tensor:
         """End the stream as if silence followed: (B, F, D), the pictures still due, `ceil(N / 640)` over the whole stream.

@@ -70,9 +70,17 @@ def paper_generator_config() -> GeneratorConfig:
 
 
 def lite_generator_config() -> GeneratorConfig:
-    """The embedded generator: 4 x 4 latents, about eight million parameters, two CPU cores."""
+    """The embedded generator: 3 x 3 latents, about four million parameters, two CPU cores."""
     return GeneratorConfig(
-        width=256, depth=8, num_heads=4, head_dim=64, mlp_ratio=2.0, audio_channels=64, controls=True, control_channels=16
+        width=192,
+        depth=6,
+        num_heads=3,
+        head_dim=64,
+        mlp_ratio=2.0,
+        audio_features=128,
+        audio_channels=96,
+        window_latents=16,
+        controls=True,
     )
 
 

@@ -92,16 +92,17 @@ def paper_vae_config() -> VAEConfig:
 
 
 def lite_vae_config() -> VAEConfig:
-    """The embedded size: sees 256 x 256, and warps references of any size (512 x 512 as shipped)."""
+    """The embedded size: sees 192 x 192, and warps references of any size (512 x 512 as shipped)."""
     return VAEConfig(
-        encoder1_channels=(8, 32, 64, 128),
-        encoder1_blocks=(0, 0, 1, 2),
-        feature_channels=256,
-        encoder2_channels=(256, 256),
-        decoder1_channels=(256, 256),
-        decoder2_channels=(128, 64, 16, 16),
+        encoder1_channels=(8, 32, 64, 64),
+        encoder1_blocks=(0, 0, 1, 1),
+        feature_channels=128,
+        encoder2_channels=(128, 128),
+        decoder1_channels=(128, 128),
+        decoder2_channels=(64, 32, 16, 16),
         decoder2_blocks=(1, 1, 1, 0),
         fusion_blocks=2,
+        fusion_head_dim=32,
         outer_temporal_kernel=1,
         inner_temporal_kernel=1,
         warp=WarpConfig(),

@@ -43,6 +43,21 @@ class References:
         """M."""
         return self.latents.shape[1]
 
+    def repeat(self, count: int) -> References:
+        """Every row `count` times in a row: one person's references for several clips."""
+
+        def rows(x: Tensor) -> Tensor:
+            return x.repeat_interleave(count, dim=0)
+
+        return References(
+            latents=rows(self.latents),
+            fusion=tuple(FusionMemory(rows(memory.key), rows(memory.value)) for memory in self.fusion),
+            warp=None if self.warp is None else (rows(self.warp[0]), rows(self.warp[1])),
+            photos=None if self.photos is None else rows(self.photos),
+            size=self.size,
+            mask=None if self.mask is None else rows(self.mask),
+        )
+
 
 @dataclass(slots=True, kw_only=True)
 class VideoEncoderState(StreamState):

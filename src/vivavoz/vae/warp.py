@@ -124,7 +124,7 @@ class ReferenceWarp(nn.Module):
         x = second.up(x, state and state.stages[1].resample)  # type: ignore[operator]
         if memory is not None:
             quarter, half = memory
-            x = (x.unsqueeze(1) + quarter.unsqueeze(3)).flatten(0, 1)
+            x = (x.unsqueeze(1) + quarter.unsqueeze(3)).flatten(0, 1).contiguous(memory_format=torch.channels_last_3d)
         x = second.refine(x, state and state.stages[1])  # type: ignore[operator]
         x = third.up(x, state and state.stages[2].resample)  # type: ignore[operator]
         if memory is not None:

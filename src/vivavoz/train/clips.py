@@ -1,0 +1,177 @@
+"""Animated clips for training the VAE, rendered while it trains: no two steps see the same picture.
+
+Every clip is one portrait, re-framed, lit and maybe mirrored anew, moving at random; its first reference is the portrait itself, the
+others are frames of the same person in other poses.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from vivavoz.data.landmarks import EYE_LEFT, EYE_RIGHT, INNER_LIPS, OUTER_LIPS
+from vivavoz.data.performance import perform_random
+from vivavoz.data.rig import RenderedFrame, Rig
+from vivavoz.data.rig_labels import LABELS
+from vivavoz.timing import FRAME_RATE
+
+MIRRORED = tuple(
+    LABELS.index(name.replace("left", "right") if "left" in name else name.replace("right", "left")) for name in LABELS
+)
+"""For every label, the label it becomes in a mirrored picture."""
+MIRROR_SIGN = np.array([-1.0 if name in ("gaze_x", "yaw", "roll", "centre_x") else 1.0 for name in LABELS], np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipConfig:
+    """What a batch of animated clips is made of."""
+
+    num_people: int = 3
+    """Sets of references in a batch, P."""
+    clips_per_person: int = 4
+    """Clips that share a set of references, which are costly to encode."""
+    num_frames: int = 1
+    """Frames in a clip, 1 + 4n."""
+    size: int = 256
+    """Side of the pictures; the fields (flow, mask) have half of it."""
+    reference_odds: tuple[float, ...] = (0.04, 0.6, 0.2, 0.16)
+    """How often a batch has 0, 1, 2, 3 references."""
+    num_rigs: int = 12
+    """Portraits kept rigged at a time."""
+    clips_per_rig: int = 12
+    """Times a rigged portrait is used before the next takes its place."""
+    max_zoom: float = 1.2
+    """Largest random enlargement of the portrait."""
+    mirror: bool = True
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Clips:
+    """A batch of clips. Pictures are uint8; see `pictures` for tensors in [-1, 1]."""
+
+    frames: Tensor
+    """(B, T, H, W, 3) uint8; B = P people times K clips, a person's clips together."""
+    references: Tensor
+    """(P, M, H, W, 3) uint8; the first is the portrait itself."""
+    labels: Tensor
+    """(B, T, L) normalised labels of the frames."""
+    reference_labels: Tensor
+    """(P, M, L) normalised labels of the references."""
+    flow: Tensor
+    """(B, 2, T, h, w) true backward flow from a frame to the portrait."""
+    mask: Tensor
+    """(B, 1, T, h, w) where the portrait cannot supply the pixel."""
+    region: Tensor
+    """(B, 1, T, h, w): 0 elsewhere, 1 eyes, 2 mouth."""
+
+
+def pictures(images: Tensor) -> Tensor:
+    """uint8 (B, N, H, W, 3) -> float (B, N, 3, H, W) in [-1, 1]."""
+    return images.permute(0, 1, 4, 2, 3).float() / 127.5 - 1
+
+
+class AnimatedClips(IterableDataset[Clips]):
+    """Endless batches from portraits (P, 512, 512, 3) uint8 and their landmarks (P, 478, 3); the same seed gives the same batches."""
+
+    def __init__(self, images: NDArray[np.uint8], landmarks: NDArray[np.float32], config: ClipConfig) -> None:
+        self.images, self.landmarks, self.config = images, landmarks, config
+
+    def __iter__(self) -> Iterator[Clips]:
+        """Endless batches; DataLoader workers get streams of their own."""
+        worker = torch.utils.data.get_worker_info()
+        rng = np.random.default_rng([self.config.seed, worker.id if worker else 0])
+        order: list[int] = []
+        rigs: list[Rig] = []
+        uses: list[int] = []
+        while True:
+            clips = []
+            num_references = int(rng.choice(len(self.config.reference_odds), p=self.config.reference_odds))
+            for _ in range(self.config.num_people):
+                if len(rigs) < self.config.num_rigs:
+                    order = order or list(rng.permutation(len(self.images)))
+                    rigs.append(self._rig(order.pop(), rng))
+                    uses.append(0)
+                    which = len(rigs) - 1
+                else:
+                    which = int(rng.integers(len(rigs)))
+                clips.append(animate(rigs[which], self.config, num_references, rng))
+                uses[which] += 1
+                if uses[which] >= self.config.clips_per_rig:
+                    del rigs[which], uses[which]
+            frames, references, labels, reference_labels, flow, mask, region = zip(*clips, strict=True)
+            yield Clips(
+                torch.from_numpy(np.concatenate(frames)),
+                torch.from_numpy(np.stack(references)),
+                torch.from_numpy(np.concatenate(labels)),
+                torch.from_numpy(np.stack(reference_labels)),
+                *(torch.from_numpy(np.concatenate(parts)) for parts in (flow, mask, region)),
+            )
+
+    def _rig(self, index: int, rng: np.random.Generator) -> Rig:
+        """Rig a portrait in a slightly different framing."""
+        image, landmarks = self.images[index], self.landmarks[index]
+        side = image.shape[0]
+        zoom = float(rng.uniform(1.0, self.config.max_zoom))
+        room = side * (1 - 1 / zoom)
+        x0, y0 = rng.uniform(0.3, 0.7) * room, rng.uniform(0.2, 0.6) * room
+        matrix = np.array([[zoom, 0, -zoom * x0], [0, zoom, -zoom * y0]], np.float64)
+        framed = cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        moved = landmarks * zoom
+        moved[:, :2] -= zoom * np.array([x0, y0], np.float32)
+        return Rig.from_image(np.ascontiguousarray(framed), moved.astype(np.float32))
+
+
+def animate(rig: Rig, config: ClipConfig, num_references: int, rng: np.random.Generator) -> tuple[NDArray, ...]:
+    """K clips of a rigged portrait with one set of references, in the order of the fields of `Clips`."""
+    stride = int(rng.choice([1, 1, 2]))
+    clips, count = config.clips_per_person, config.num_frames
+    length = max(count * stride, 4 * FRAME_RATE)
+    motion = perform_random(length, seed=int(rng.integers(2**31)))
+    starts = rng.integers(length - count * stride + 1, size=clips)
+    rows = motion[(starts[:, None] + stride * np.arange(count)).reshape(-1)]
+    others = motion[rng.integers(length, size=max(0, num_references - 1))]
+    rendered = [rig.render(row, config.size) for row in rows]
+    shown = [rig.render(None, config.size)] if num_references else []
+    shown += [rig.render(row, config.size) for row in others]
+    frames = np.stack([frame.image for frame in rendered])
+    references = np.stack([frame.image for frame in shown]) if shown else np.zeros((0, *frames.shape[1:]), np.uint8)
+    labels = rig.labels(rows)
+    reference_labels = rig.labels(np.concatenate([rig.rest()[None], others]))[:num_references]
+    flow = np.stack([frame.flow for frame in rendered])
+    mask = np.stack([frame.mask for frame in rendered])
+    region = np.stack([face_region(frame, config.size) for frame in rendered])
+    if config.mirror and rng.random() < 0.5:
+        frames, references, mask, region = frames[..., ::-1, :], references[..., ::-1, :], mask[..., ::-1], region[..., ::-1]
+        flow = flow[..., ::-1, :] * np.array([-1, 1], np.float32)
+        labels, reference_labels = (part[:, list(MIRRORED)] * MIRROR_SIGN for part in (labels, reference_labels))
+    gain = np.exp(rng.normal(0, 0.12, 3) + rng.normal(0, 0.15)).astype(np.float32)
+    curve = np.clip(np.arange(256, dtype=np.float32)[:, None] * gain, 0, 255).astype(np.uint8)
+    channels = np.arange(3)
+    per_clip = (clips, count)
+    return (
+        curve[frames, channels].reshape(*per_clip, *frames.shape[1:]),
+        curve[references, channels],
+        np.ascontiguousarray(labels.reshape(*per_clip, -1)),
+        np.ascontiguousarray(reference_labels),
+        np.ascontiguousarray(flow.reshape(*per_clip, *flow.shape[1:]).transpose(0, 4, 1, 2, 3)),
+        np.ascontiguousarray(mask.reshape(clips, 1, count, *mask.shape[1:])),
+        np.ascontiguousarray(region.reshape(clips, 1, count, *region.shape[1:])),
+    )
+
+
+def face_region(frame: RenderedFrame, size: int) -> NDArray[np.float32]:
+    """(size/2, size/2): 2 on the mouth and a margin around it, 1 on the eyes, 0 elsewhere."""
+    region = np.zeros((size // 2, size // 2), np.float32)
+    points = frame.landmarks / 2
+    for value, outline, margin in ((1.0, EYE_LEFT, 1.5), (1.0, EYE_RIGHT, 1.5), (2.0, OUTER_LIPS + INNER_LIPS, 1.3)):
+        hull = points[list(outline)]
+        centre = hull.mean(axis=0)
+        hull = cv2.convexHull(((hull - centre) * margin + centre).astype(np.int32))
+        cv2.fillConvexPoly(region, hull, value)
+    return region

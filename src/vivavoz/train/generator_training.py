@@ -1,0 +1,185 @@
+"""Training the `lite` generator in one process, on label latents: speech to the motion the animator performs to it.
+
+Nothing is rendered: the label latents of a performance are what the VAE's encoder is trained to give for its frames
+(docs/adr/0006-label-latents.md), so the generator learns the animator's motion straight from its labels. The objective is
+algorithm 1 of the paper: teacher forcing over a window, flow matching, conditions dropped, context noised, blocks of 1, 2 and 4.
+
+Shapes: B windows, N latent frames, C latent channels, F = 1 + 4(N-1) pictures.
+"""
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vivavoz.audio.features import AudioFeatures
+from vivavoz.flow.noise import draw_flow_matching
+from vivavoz.generator.conditioning import group_audio
+from vivavoz.generator.generator import Generator
+from vivavoz.generator.teacher_forcing import draw_audio_drop, draw_reference_mask
+from vivavoz.timing import FRAMES_PER_LATENT
+from vivavoz.train.checkpoint import Progress, load_checkpoint, save_checkpoint
+from vivavoz.train.label_latents import LabelLatents
+
+
+@dataclass(frozen=True)
+class Take:
+    """One reader's sound with the labels of several portraits performing to it."""
+
+    windows: Tensor
+    """(F, 16, K) mel windows, one per picture."""
+    labels: NDArray[np.float32]
+    """(V, F, L): V portraits, each with head, eyes and brows of its own."""
+    reference_labels: NDArray[np.float32]
+    """(V, L): labels of each portrait as it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorTraining:
+    """Settings of a run; it lasts `budget_s` seconds of training, however many steps that gives."""
+
+    budget_s: float
+    batch_size: int = 16
+    num_latents: int = 16
+    """Latent frames in a window."""
+    latent_side: int = 4
+    """Rows and columns of the latents; label latents are alike everywhere, so most of the training can use few."""
+    learning_rate: float = 1e-3
+    final_rate: float = 0.02
+    """Share of the learning rate left at the end."""
+    warmup_steps: int = 100
+    weight_decay: float = 1e-2
+    gradient_clip: float = 1.0
+    start_odds: float = 0.3
+    """How often a window begins with the video's first frame."""
+    reference_noise: float = 0.15
+    """Standard deviation of the noise on reference latents: at inference they come from the encoder."""
+    lip_weight: float = 3.0
+    """Weight of the lips' channels in the loss; they are what speech decides."""
+    num_lip_labels: int = 7
+    """The first so many labels speak of the lips."""
+    ema_decay: float = 0.998
+    save_every_s: float = 120.0
+    seed: int = 0
+
+
+class SpeechToLatents(nn.Module):
+    """The generator and its audio encoder, trained together."""
+
+    def __init__(self, audio: AudioFeatures, generator: Generator) -> None:
+        super().__init__()
+        self.audio, self.generator = audio, generator
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A batch of training windows."""
+
+    mel: Tensor
+    """(B, F, 16, K)."""
+    clean: Tensor
+    """(B, C, N, h, w)."""
+    references: Tensor
+    """(B, C, 3, h, w)."""
+    starts_video: bool
+
+
+def draw_windows(takes: Sequence[Take], latents: LabelLatents, settings: GeneratorTraining, rng: np.random.Generator) -> Windows:
+    """Cut random windows out of random takes; all of a batch start a video, or none does."""
+    starts_video = bool(rng.random() < settings.start_odds)
+    num_frames = FRAMES_PER_LATENT * settings.num_latents - (FRAMES_PER_LATENT - 1 if starts_video else 0)
+    side = settings.latent_side
+    mel, clean, references = [], [], []
+    for _ in range(settings.batch_size):
+        take = takes[int(rng.integers(len(takes)))]
+        labels = take.labels[variant := int(rng.integers(len(take.labels)))]
+        length = min(len(labels), len(take.windows))
+        last = (length - 1 - num_frames) // FRAMES_PER_LATENT
+        start = 0 if starts_video else 1 + FRAMES_PER_LATENT * int(rng.integers(last + 1))
+        window = torch.from_numpy(labels[start : start + num_frames])[None]
+        if not starts_video:  # the row put in front makes the map treat the rest as groups of four; its own latent is dropped
+            window = torch.cat([window[:, :1], window], dim=1)
+        z = latents(window, side, side)
+        clean.append(z if starts_video else z[:, :, 1:])
+        mel.append(take.windows[start : start + num_frames])
+        poses = np.concatenate([take.reference_labels[variant][None], labels[rng.integers(length, size=2)]])
+        references.append(latents(torch.from_numpy(poses)[:, None], side, side).transpose(0, 2))
+    z_ref = torch.cat(references)
+    noise = torch.from_numpy(rng.standard_normal(z_ref.shape, dtype=np.float32))
+    return Windows(torch.stack(mel), torch.cat(clean), z_ref + settings.reference_noise * noise, starts_video)
+
+
+def generator_loss(model: SpeechToLatents, windows: Windows, settings: GeneratorTraining, num_labels: int, rng: torch.Generator) -> Tensor:
+    """Flow-matching loss (equation 3) of a batch of windows."""
+    batch_size = windows.clean.shape[0]
+    block = (4, 4, 2, 1)[int(torch.randint(4, (), generator=rng))]
+    draw = draw_flow_matching(windows.clean.contiguous(), rng, block_latents=block)
+    features = model.audio.encoder(windows.mel)
+    velocity = model.generator(
+        draw.noised,
+        draw.context,
+        draw.flow_time,
+        windows.references,
+        group_audio(features, starts_video=windows.starts_video),
+        starts_video=windows.starts_video,
+        reference_mask=draw_reference_mask(batch_size, windows.references.shape[2], rng),
+        drop_audio=draw_audio_drop(batch_size, rng),
+        blocks=block,
+    )
+    channels = torch.arange(windows.clean.shape[1])
+    weight = 1 + (settings.lip_weight - 1) * (channels % num_labels < settings.num_lip_labels)
+    error = (velocity - draw.target).square().mean(dim=(0, 2, 3, 4))
+    return (error * weight).sum() / weight.sum()
+
+
+def train_generator(model: SpeechToLatents, takes: Sequence[Take], settings: GeneratorTraining, folder: Path) -> None:
+    """Train until the budget is spent; resumes from `folder/generator.pt` and logs to `folder/generator.jsonl`.
+
+    The checkpoint holds the weights as trained and their running average (`ema`), which is what ships.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    num_labels = takes[0].labels.shape[-1]
+    latents = LabelLatents(num_labels, model.generator.config.latent_channels)
+    averaged = torch.optim.swa_utils.AveragedModel(
+        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.ema_decay), use_buffers=True
+    )
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
+    )
+    modules = {"model": model, "ema": averaged}
+    progress = load_checkpoint(folder / "generator.pt", modules, optimizer)
+    step, spent, saved = progress.step, progress.seconds, progress.seconds
+    draws = np.random.default_rng([settings.seed, step])
+    rng = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
+    losses: list[float] = []
+    model.train()
+    while spent < settings.budget_s:
+        begin = time.monotonic()
+        share = spent / settings.budget_s
+        decay = settings.final_rate + (1 - settings.final_rate) * 0.5 * (1 + math.cos(math.pi * share))
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * min(1.0, (step + 1) / settings.warmup_steps) * decay
+        loss = generator_loss(model, draw_windows(takes, latents, settings, draws), settings, num_labels, rng)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip)
+        if torch.isfinite(norm):
+            optimizer.step()
+            averaged.update_parameters(model)
+        optimizer.zero_grad(set_to_none=True)
+        losses.append(float(loss.detach()))
+        step, spent = step + 1, spent + time.monotonic() - begin
+        if step % 20 == 0:
+            with (folder / "generator.jsonl").open("a") as log:
+                log.write(json.dumps({"step": step, "seconds": round(spent, 1), "loss": sum(losses) / len(losses)}) + "\n")
+            losses.clear()
+        if spent - saved > settings.save_every_s:
+            saved = spent
+            save_checkpoint(folder / "generator.pt", Progress(step, spent), modules, optimizer)
+    save_checkpoint(folder / "generator.pt", Progress(step, spent), modules, optimizer)

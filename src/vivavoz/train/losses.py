@@ -1,0 +1,47 @@
+"""Losses of the VAE's training: weighted L1, image gradients over scales, and the aids for the reference warp.
+
+Shapes: B batch, T frames, H W the pictures' size, h w the warp fields' size.
+"""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from vivavoz.vae.warp import WarpFields, resize_frames
+
+
+def weighted_l1(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Mean absolute error of (B, 3, T, H, W), every pixel counted `weight` (B, 1, T, H, W) times."""
+    return ((prediction - target).abs() * weight).sum() / (weight.sum() * prediction.shape[1])
+
+
+def gradient_l1(prediction: Tensor, target: Tensor, weight: Tensor, num_scales: int = 3) -> Tensor:
+    """Mean absolute error of the horizontal and vertical differences, over a pyramid of halved sizes: edges, not just levels."""
+    loss = prediction.new_zeros(())
+    error = (prediction - target).flatten(1, 2)
+    weight = weight.flatten(1, 2)
+    channels = error.shape[1] // weight.shape[1]
+    for scale in range(num_scales):
+        if scale:
+            error, weight = F.avg_pool2d(error, 2), F.avg_pool2d(weight, 2)
+        weights = weight.repeat(1, channels, 1, 1)
+        loss = loss + ((error[..., 1:] - error[..., :-1]).abs() * weights[..., 1:]).sum() / weights.sum()
+        loss = loss + ((error[..., 1:, :] - error[..., :-1, :]).abs() * weights[..., 1:, :]).sum() / weights.sum()
+    return loss / num_scales
+
+
+def flow_error(fields: WarpFields, flow: Tensor, weight: Tensor) -> Tensor:
+    """Distance in field cells between the first reference's flow and the true one (B, 2, T, h, w), weighted (B, 1, T, h, w)."""
+    cells = flow.shape[-1] / 2
+    error = ((fields.flow[:, 0] - flow) * cells).abs().sum(dim=1, keepdim=True)
+    return (error * weight).sum() / weight.sum()
+
+
+def mask_error(fields: WarpFields, mask: Tensor, weight: Tensor) -> Tensor:
+    """Binary cross-entropy between the painted layer's mask and where the portrait truly cannot supply the pixel, (B, 1, T, h, w)."""
+    return (F.binary_cross_entropy_with_logits(fields.mask, mask, reduction="none") * weight).sum() / weight.sum()
+
+
+def paint_error(fields: WarpFields, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean absolute error of the painted layer where `mask` (B, 1, T, h, w) says it shows; `target` is the frame, any size."""
+    small = resize_frames(target, (int(mask.shape[-2]), int(mask.shape[-1])))
+    return ((fields.paint - small).abs() * mask).sum() / (3 * mask.sum() + 1)

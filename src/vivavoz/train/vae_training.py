@@ -1,0 +1,138 @@
+"""Training the `lite` VAE in one process: decoder on label latents, encoder towards them, then both together on pixels.
+
+Three things are learnt in every step, their shares shifting over the run (docs/adr/0006-label-latents.md):
+the decoder decodes latents made from the animator's labels, with the true flow and mask as extra targets; the encoder regresses those
+latents from the frames; and, more and more often, the decoder decodes what the encoder gives, with the loss of the paper's equation 2.
+"""
+
+import json
+import math
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from vivavoz.data.rig_labels import LABELS
+from vivavoz.train.checkpoint import Progress, load_checkpoint, save_checkpoint
+from vivavoz.train.clips import AnimatedClips, Clips, pictures
+from vivavoz.train.label_latents import LabelLatents
+from vivavoz.train.losses import flow_error, gradient_l1, mask_error, paint_error, weighted_l1
+from vivavoz.vae.encoder import Posterior
+from vivavoz.vae.vae import VAE
+from vivavoz.vae.warp import compose
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAETraining:
+    """Settings of a run; the run lasts `budget_s` seconds of training, however many steps that gives."""
+
+    budget_s: float
+    learning_rate: float = 1e-3
+    warmup_steps: int = 100
+    weight_decay: float = 1e-4
+    gradient_clip: float = 1.0
+    label_noise: float = 0.1
+    """Standard deviation of the noise on label latents, so that the decoder forgives a generator's small errors."""
+    joint_start: float = 0.45
+    """Share of the budget after which the encoder's own latents begin to be decoded."""
+    joint_odds: float = 0.5
+    """How often they are, at the end."""
+    encoder_every: int = 3
+    """The encoder learns from every n-th batch (and from those it takes part in jointly): it learns faster than the decoder."""
+    mouth_weight: float = 12.0
+    eye_weight: float = 5.0
+    l1_weight: float = 6.0
+    gradient_weight: float = 12.0
+    flow_weight: float = 0.6
+    mask_weight: float = 0.4
+    latent_weight: float = 1.0
+    kl_weight: float = 1e-4
+    save_every_s: float = 120.0
+
+
+def encode(vae: VAE, clips: Clips) -> Posterior:
+    """The encoder's view of a batch."""
+    return vae.encode(pictures(clips.frames).transpose(1, 2))
+
+
+def decoder_loss(vae: VAE, clips: Clips, z: Tensor, settings: VAETraining, *, guided: bool) -> tuple[Tensor, dict[str, float]]:
+    """Loss of decoding z (B, C_z, N, h, w) against the clips' frames; `guided` adds the animator's true flow and mask."""
+    frames = pictures(clips.frames).transpose(1, 2)
+    references = vae.encode_references(pictures(clips.references))
+    references = references.repeat(frames.shape[0] // references.latents.shape[0])
+    fields = vae.warp_fields(z, references)
+    video = compose(fields, references.photos, (int(frames.shape[-2]), int(frames.shape[-1])))
+    region = clips.region
+    small = 1 + (settings.eye_weight - 1) * (region == 1) + (settings.mouth_weight - 1) * (region == 2)
+    weight = small.repeat_interleave(2, dim=-1).repeat_interleave(2, dim=-2)
+    parts = {
+        "l1": settings.l1_weight * weighted_l1(video, frames, weight),
+        "gradient": settings.gradient_weight * gradient_l1(video, frames, weight),
+    }
+    if guided and references.num_references:
+        parts["flow"] = settings.flow_weight * flow_error(fields, clips.flow, small * (1 - clips.mask))
+        parts["mask"] = settings.mask_weight * mask_error(fields, clips.mask, small)
+        parts["paint"] = paint_error(fields, frames, clips.mask)
+    return torch.stack(list(parts.values())).sum(), {name: float(value.detach()) for name, value in parts.items()}
+
+
+def latent_loss(posterior: Posterior, target: Tensor, settings: VAETraining) -> Tensor:
+    """Distance of the encoder's mean to the label latents, and the KL term of the paper, which holds the variance."""
+    return settings.latent_weight * F.smooth_l1_loss(posterior.mean, target, beta=0.5) + settings.kl_weight * posterior.kl()
+
+
+def train_vae(
+    vae: VAE, data: AnimatedClips, settings: VAETraining, folder: Path, *, compile_model: bool = False, num_workers: int = 1
+) -> None:
+    """Train until the budget is spent; resumes from `folder/vae.pt`, and logs a JSON line every 20 steps to `folder/vae.jsonl`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    latents = LabelLatents(len(LABELS), vae.config.latent_channels)
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay)
+    progress = load_checkpoint(folder / "vae.pt", {"vae": vae}, optimizer)
+    step, spent, saved = progress.step, progress.seconds, progress.seconds
+    loader = iter(DataLoader(data, batch_size=None, num_workers=num_workers, prefetch_factor=4 if num_workers else None))
+    sums: dict[str, list[float]] = defaultdict(list)
+    random = torch.Generator().manual_seed(step)
+    loss_of = torch.compile(decoder_loss) if compile_model else decoder_loss
+    side = data.config.size // 64
+    while spent < settings.budget_s:
+        begin = time.monotonic()
+        clips = next(loader)
+        share = spent / settings.budget_s
+        rate = settings.learning_rate * min(1.0, (step + 1) / settings.warmup_steps) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        target = latents(clips.labels, side, side)
+        odds = settings.joint_odds * max(0.0, (share - settings.joint_start) / (1 - settings.joint_start))
+        joint = float(torch.rand((), generator=random)) < odds
+        loss = torch.zeros(())
+        z = target + settings.label_noise * torch.randn(target[..., :1, :1].shape, generator=random)
+        if joint or step % settings.encoder_every == 0:
+            posterior = encode(vae, clips)
+            loss = latent_loss(posterior, target, settings)
+            sums["latent"].append(float(loss.detach()))
+            if joint:
+                z = posterior.sample(random)
+        pixel_loss, parts = loss_of(vae, clips, z, settings, guided=not joint)
+        (loss + pixel_loss).backward()
+        norm = float(torch.nn.utils.clip_grad_norm_(vae.parameters(), settings.gradient_clip))
+        if math.isfinite(norm):
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        for name, value in {**parts, "norm": norm}.items():
+            sums[name].append(value)
+        step, spent = step + 1, spent + time.monotonic() - begin
+        if step % 20 == 0:
+            line = {"step": step, "seconds": round(spent, 1), **{name: sum(v) / len(v) for name, v in sums.items()}}
+            sums.clear()
+            with (folder / "vae.jsonl").open("a") as log:
+                log.write(json.dumps(line) + "\n")
+        if spent - saved > settings.save_every_s:
+            saved = spent
+            save_checkpoint(folder / "vae.pt", Progress(step, spent), {"vae": vae}, optimizer)
+    save_checkpoint(folder / "vae.pt", Progress(step, spent), {"vae": vae}, optimizer)
