@@ -54,5 +54,5 @@ train-lite: $(INSTALLED)
 	$(BIN)/vivavoz train lite --output runs/lite
 
 clean:
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache demo*.mp4 demo*.png
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache demo*.mp4 demo*.png portrait.png
 	find src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
