@@ -30,3 +30,16 @@ def test_positions_do_not_see_each_other() -> None:
 
 def test_silence_stays_finite() -> None:
     assert torch.equal(ChannelRMSNorm(4)(torch.zeros(1, 4, 1, 1, 1)), torch.zeros(1, 4, 1, 1, 1))
+
+
+def test_its_gradient_is_that_of_the_plain_formula() -> None:
+    torch.manual_seed(0)
+    norm, x = ChannelRMSNorm(5).double(), torch.randn(2, 5, 3, 2, 2, dtype=torch.float64, requires_grad=True)
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 2)
+    gradient = torch.randn(x.shape, dtype=torch.float64)
+    given = torch.autograd.grad(norm(x), (x, norm.weight), gradient)
+    plain = x / (x.square().mean(dim=1, keepdim=True) + 1e-6).sqrt() * norm.weight[:, None, None, None]
+    for mine, expected in zip(given, torch.autograd.grad(plain, (x, norm.weight), gradient), strict=True):
+        torch.testing.assert_close(mine, expected)
+    assert torch.autograd.gradcheck(norm, (x,))

@@ -135,6 +135,20 @@ def test_ablation_without_residual() -> None:
     assert vae.decode(plain, references).shape == clip.shape
 
 
+@torch.no_grad()
+def test_reference_motion_tells_a_references_pose_in_the_latents_terms() -> None:
+    with_motion, pictures, z = make_vae(CONFIGS["warp"]), portraits(1, 2), latents(1, 2)
+    without = make_vae(replace(CONFIGS["warp"], reference_motion=False))
+    without.load_state_dict(with_motion.state_dict())
+    own = with_motion.encode_references(pictures)
+    given = with_motion.encode_references(pictures, latents=own.latents)
+    assert torch.equal(with_motion.decode(z, given), with_motion.decode(z, own))
+    moved = with_motion.encode_references(pictures, latents=own.latents + 1)
+    assert (with_motion.decode(z, moved) - with_motion.decode(z, own)).abs().max() > 1e-4
+    plain = [without.encode_references(pictures, latents=own.latents + shift) for shift in (0, 1)]
+    assert torch.equal(without.decode(z, plain[0]), without.decode(z, plain[1]))
+
+
 @both
 def test_every_parameter_is_trained(config: VAEConfig) -> None:
     vae, clip = make_vae(config).train(), video(1, 5)
