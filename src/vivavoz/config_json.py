@@ -15,7 +15,8 @@ Config = TypeVar("Config")
 
 def to_plain(config: object) -> dict[str, Any]:
     """A configuration dataclass as nested dictionaries, lists and numbers, ready for `json.dumps`."""
-    assert dataclasses.is_dataclass(config) and not isinstance(config, type)
+    assert dataclasses.is_dataclass(config)
+    assert not isinstance(config, type)
     return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
 
 

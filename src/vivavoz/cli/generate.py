@@ -28,7 +28,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--crop", choices=("auto", "none"), default="auto", help="find and frame the face, or take the centre square"
     )
     parser.add_argument(
-        "--runtime", choices=("auto", "eager", "compiled"), default="auto", help="how the model runs; compiled needs a C++ compiler"
+        "--runtime",
+        choices=("auto", "eager", "compiled"),
+        default="auto",
+        help="how the model runs; compiled needs a C++ compiler",
     )
     parser.set_defaults(run=run)
 

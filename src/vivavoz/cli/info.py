@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -15,7 +16,14 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print the account of a preset."""
+    from rich.console import Console
+
+    from vivavoz.config_json import to_plain
+    from vivavoz.engine.accounting import describe, render
     from vivavoz.presets import preset_by_name
 
-    preset = preset_by_name(options.preset)
-    print(preset)
+    report = describe(preset_by_name(options.preset))
+    if options.json:
+        print(json.dumps(to_plain(report), indent=2))
+    else:
+        Console().print(render(report))

@@ -1,1 +1,1 @@
-
+"""The engine: a model, its weights, avatars, and the streams that animate them."""

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
@@ -70,7 +72,14 @@ def eager_runtime(model: Model) -> Runtime:
 
 
 def compiled_runtime(model: Model) -> Runtime:
-    """Every steady-state step compiled whole; the first block of each size takes a minute or so. Needs a C++ compiler."""
+    """Every steady-state step compiled whole; the first block of each size takes a minute or so.
+
+    Raises `ConfigError` where there is no C++ compiler to compile with.
+    """
+    if not has_compiler():
+        raise ConfigError(
+            "the compiled runtime found no C++ compiler; install one (g++), name it in CXX, or use the eager runtime"
+        )
     generator, decode = model.generator, _decoder(model.vae)
     return Runtime(
         name="compiled",
@@ -81,6 +90,11 @@ def compiled_runtime(model: Model) -> Runtime:
         decode_first=decode,
         decode=torch.compile(decode, fullgraph=True, dynamic=False),
     )
+
+
+def has_compiler() -> bool:
+    """Whether there is a C++ compiler for `torch.compile`."""
+    return any(shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++") if name)
 
 
 def decode_pictures(vae: VAE, z: Tensor, references: References, state: DecoderState) -> Tensor:

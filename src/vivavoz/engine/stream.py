@@ -35,6 +35,8 @@ from vivavoz.presets import SamplingConfig
 from vivavoz.timing import FRAME_RATE, frame_time, frames_of_latents, latents_of_frames
 from vivavoz.vae.vae import DecoderState, References
 
+_NUM_SEEDS = 2**63
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Frame:
@@ -90,6 +92,8 @@ class Stream:
                 f"block_latents is {sampling.block_latents}, but the {model.preset.name} preset makes blocks of at most "
                 f"{config.block_latents}: lower it"
             )
+        if not 0 <= seed < _NUM_SEEDS:
+            raise ConfigError(f"seed is {seed}, expected a whole number from 0 to 2**63 - 1: choose another")
         self.sampling = sampling
         self._model = model
         self._references = references

@@ -32,7 +32,7 @@ def load(
 
     Args:
         name_or_path: a preset whose weights ship inside the package, or a folder that `save_model` wrote.
-        device: where to compute (None: the CPU).
+        device: where to compute (None: a CUDA device if there is one, else the CPU).
         dtype: what the VAE and the generator compute in (None: float32).
         runtime: see `Model.use_runtime`.
 
@@ -42,7 +42,9 @@ def load(
     """
     folder = find_weights(name_or_path)
     preset = read_preset(folder)
-    device, dtype = torch.device(device or "cpu"), dtype or torch.float32
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = dtype or torch.float32
     # On the meta device nothing is drawn only to be overwritten. Hearing is small, and its tables are not among the weights.
     with torch.device("meta"):
         model = Model(preset)
@@ -87,7 +89,9 @@ def find_weights(name_or_path: str | os.PathLike[str]) -> Path:
         raise ConfigError(f"unknown model {name!r}; expected a preset ({', '.join(PRESETS)}) or a folder with weights")
     shipped = Path(str(resources.files("vivavoz"))) / "weights" / name
     if not shipped.is_dir():
-        raise WeightsError(f"no weights of the {name!r} preset are shipped; give a folder with trained weights, or another preset")
+        raise WeightsError(
+            f"no weights of the {name!r} preset are shipped; give a folder with trained weights, or another preset"
+        )
     return shipped
 
 
@@ -110,7 +114,9 @@ def _fill(module: nn.Module, path: Path, prefix: str, preset: Preset, dtype: tor
     found = _read(path, prefix)
     for name, tensor in expected.items():
         if name not in found:
-            raise WeightsError(f"{path} lacks {prefix}{name}; expected weights of the {preset.name!r} preset beside it: copy both")
+            raise WeightsError(
+                f"{path} lacks {prefix}{name}; expected weights of the {preset.name!r} preset beside it: copy both"
+            )
         if found[name].shape != tensor.shape:
             raise WeightsError(
                 f"{path} has {prefix}{name} of shape {tuple(found[name].shape)}, expected {tuple(tensor.shape)} for the "
@@ -118,7 +124,9 @@ def _fill(module: nn.Module, path: Path, prefix: str, preset: Preset, dtype: tor
             )
     for name in found:
         if name not in expected:
-            raise WeightsError(f"{path} has an unknown {prefix}{name}: these weights belong to another preset than {preset.name!r}")
+            raise WeightsError(
+                f"{path} has an unknown {prefix}{name}: these weights belong to another preset than {preset.name!r}"
+            )
     tensors = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in found.items()}
     module.load_state_dict(tensors, assign=True)
 

@@ -1,0 +1,157 @@
+"""The command line from portrait and sound to a video file, on small random weights."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+import vivavoz
+from tests.models import images, lively_model, play, portrait, speech, tiniest, tiny_avatar
+from vivavoz.audio.reading import read_audio
+from vivavoz.cli import main
+from vivavoz.engine.generate import Progress, generate, render
+from vivavoz.engine.weights import load, save_model
+from vivavoz.media.image import write_image
+from vivavoz.media.video import read_video
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `weights/`, `anna.png`, `bert.png` and `speech.wav` (1.003 s, 44.1 kHz stereo)."""
+    folder = tmp_path_factory.mktemp("inputs")
+    save_model(lively_model(tiniest()), folder / "weights", torch.float32)
+    write_image(folder / "anna.png", portrait(0))
+    write_image(folder / "bert.png", portrait(1))
+    write_wav(folder / "speech.wav", np.stack([speech(44_232), speech(44_232, 1)], 1), 44_100)
+    return folder
+
+
+def write_wav(path: Path, samples: np.ndarray, rate_hz: int) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=rate_hz, layout="stereo")
+        frame = av.AudioFrame.from_ndarray((samples * 32767).astype(np.int16).reshape(1, -1), format="s16", layout="stereo")
+        frame.sample_rate = rate_hz
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def run(inputs: Path, output: Path, *options: str, portraits: tuple[str, ...] = ("anna.png",)) -> int:
+    files = [str(inputs / name) for name in (*portraits, "speech.wav")]
+    return main(["generate", *files, "-o", str(output), "--model", str(inputs / "weights"), "--crop", "none", *options])
+
+
+def pictures(path: Path) -> np.ndarray:
+    return np.stack([image for _, image in read_video(path).frames()])
+
+
+def test_a_video_lasts_as_long_as_its_sound(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(inputs, tmp_path / "out.mp4", "--block", "1", portraits=("anna.png", "bert.png")) == 0
+    video = read_video(tmp_path / "out.mp4")
+    assert (video.width, video.height, video.frame_rate) == (64, 64, 25)
+    times = [time for time, _ in video.frames()]
+    assert len(times) == 26  # 1.003 s: a part of a picture counts
+    assert times[-1] == 1
+    sound = video.samples()
+    assert len(sound) / video.audio_rate_hz == pytest.approx(26 / 25, abs=1 / 40)
+    assert np.abs(sound).max() > 0.05
+    said = capsys.readouterr()
+    assert re.fullmatch(
+        r"\S+/out\.mp4: 26 frames, 1\.04 s, [\d.]+ frames/s, real-time factor [\d.]+, first picture after \d+ ms\n", said.out
+    )
+    assert "error" not in said.err
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_the_file_holds_what_the_stream_gives(inputs: Path, tmp_path: Path) -> None:
+    assert run(inputs, tmp_path / "out.mp4", "--seed", "4", "--steps", "3", "--guidance-audio", "2") == 0
+    avatar = load(inputs / "weights").avatar(inputs / "anna.png", crop="none")
+    stream = avatar.stream(seed=4, num_steps=3, guidance_audio=2.0)
+    expected = images(play(stream, read_audio(inputs / "speech.wav"), 333)).astype(float)
+    assert np.abs(pictures(tmp_path / "out.mp4") - expected).mean() < 12  # what H.264 makes of noise
+
+
+def test_the_seed_decides(inputs: Path, tmp_path: Path) -> None:
+    for name, seed in (("one", "1"), ("again", "1"), ("other", "2")):
+        assert run(inputs, tmp_path / f"{name}.mp4", "--seed", seed) == 0
+    one, again, other = (pictures(tmp_path / f"{name}.mp4") for name in ("one", "again", "other"))
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+
+
+def test_another_size(inputs: Path, tmp_path: Path) -> None:
+    assert run(inputs, tmp_path / "out.mkv", "--size", "128") == 0
+    assert read_video(tmp_path / "out.mkv").width == 128
+
+
+def test_from_python_with_progress(inputs: Path, tmp_path: Path) -> None:
+    steps: list[Progress] = []
+    summary = vivavoz.generate(
+        [portrait(0)], inputs / "speech.wav", tmp_path / "out.mp4", model=inputs / "weights", crop="none", progress=steps.append
+    )
+    assert (summary.num_frames, summary.seconds) == (26, 1.04)
+    assert summary.fps == pytest.approx(25 / summary.real_time_factor)
+    assert 0 < summary.first_picture_latency_s < 26 / summary.fps
+    assert [step.num_frames for step in steps] == sorted(step.num_frames for step in steps)
+    assert {step.total_frames for step in steps} == {26}
+    assert steps[-1].num_frames == 26
+
+
+def test_an_error_on_the_way_leaves_nothing(inputs: Path, tmp_path: Path) -> None:
+    def fail(step: Progress) -> None:
+        assert list(tmp_path.iterdir()), "the file is written on the way"
+        raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        render(tiny_avatar(), speech(20_000), tmp_path / "out.mp4", progress=fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_file_survives_an_error(inputs: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.mp4").write_bytes(b"precious")
+
+    def fail(step: Progress) -> None:
+        raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        generate(portrait(), inputs / "speech.wav", tmp_path / "out.mp4", model=inputs / "weights", crop="none", progress=fail)
+    assert (tmp_path / "out.mp4").read_bytes() == b"precious"
+
+
+INTERRUPTED = """
+import os, signal, sys
+from pathlib import Path
+from vivavoz.cli import main, progress
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+def interrupt(step):
+    assert list(Path(sys.argv[1]).iterdir()), "the file is written on the way"
+    os.kill(os.getpid(), signal.SIGINT)
+
+progress._plain_lines = lambda: interrupt
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def test_ctrl_c_says_so_and_leaves_nothing(inputs: Path, tmp_path: Path) -> None:
+    files = [str(inputs / "anna.png"), str(inputs / "speech.wav"), "-o", str(tmp_path / "out.mp4")]
+    command = [sys.executable, "-c", INTERRUPTED, str(tmp_path), "generate", *files]
+    result = subprocess.run(
+        [*command, "--model", str(inputs / "weights"), "--crop", "none"], capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "vivavoz: interrupted; nothing was written\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_info_as_table_and_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "tiny"]) == 0
+    assert "generator" in capsys.readouterr().out
+    assert main(["info", "tiny", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["preset"] == "tiny"

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tests.models import images, play, speech, tiniest_avatar
+from vivavoz.engine.controls import StreamControls
+from vivavoz.errors import AudioError, ConfigError
+
+
+@pytest.mark.parametrize("num_samples", [0, 1, 639, 640, 641, 5 * 640, 13 * 640 - 1, 13 * 640 + 1, 40_000])
+@pytest.mark.parametrize("block_latents", [1, 2, 4])
+def test_pictures_last_as_long_as_the_sound(num_samples: int, block_latents: int) -> None:
+    frames = play(tiniest_avatar().stream(block_latents=block_latents), speech(num_samples))
+    assert [frame.index for frame in frames] == list(range(math.ceil(num_samples / 640)))
+    assert all(frame.image.shape == (64, 64, 3) and frame.image.dtype == np.uint8 for frame in frames)
+
+
+def test_the_seed_decides() -> None:
+    sound = speech(4_000)
+    first, again, other = (images(play(tiniest_avatar().stream(seed=seed), sound)) for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_the_sound_decides() -> None:
+    one, other = (images(play(tiniest_avatar().stream(), speech(4_000, seed))) for seed in (1, 2))
+    assert not np.array_equal(one, other)
+
+
+def test_formats_of_sound() -> None:
+    sound = (speech(6_000) * 32767).astype(np.int16)
+    expected = images(play(tiniest_avatar().stream(), sound))
+    as_float = images(play(tiniest_avatar().stream(), (sound / 32768).astype(np.float32)))
+    as_stereo = images(play(tiniest_avatar().stream(num_channels=2), np.stack([sound, sound], 1)))
+    assert np.array_equal(as_float, expected)
+    assert np.array_equal(as_stereo, expected)
+
+
+def test_unread_pictures_come_first_next_time() -> None:
+    sound = speech(30_000)
+    expected = images(play(tiniest_avatar().stream(), sound))
+    with tiniest_avatar().stream() as stream:
+        frames = [next(stream.push(sound))]
+        frames += [frame for frame, _ in zip(stream.push(sound[:0]), range(17), strict=False)]
+        frames += stream.flush()
+    assert np.array_equal(images(frames), expected)
+
+
+def test_controls_change_what_follows_only() -> None:
+    sound = speech(30_000)
+    expected = images(play(tiniest_avatar().stream(block_latents=1), sound))
+    with tiniest_avatar().stream(block_latents=1) as stream:
+        before = list(stream.push(sound[:15_000]))
+        stream.controls = StreamControls(state="listening")
+        after = [*stream.push(sound[15_000:]), *stream.flush()]
+    assert np.array_equal(images(before), expected[: len(before)])
+    assert not np.array_equal(images(after), expected[len(before) :])
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"num_steps": 0}, "num_steps is 0"),
+        ({"block_latents": 3}, "block_latents is 3"),
+        ({"guidance_audio": math.nan}, "guidance_audio is nan"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": 2**63}, "seed is"),
+        ({"controls": StreamControls(expression=99)}, "expression is 99"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options: dict, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        tiniest_avatar().stream(**options)
+
+
+def test_sound_that_cannot_be_is_refused_and_harms_nothing() -> None:
+    sound = speech(10_000)
+    expected = images(play(tiniest_avatar().stream(), sound))
+    with tiniest_avatar().stream() as stream:
+        for wrong in (np.full(3, np.nan), np.zeros((3, 2)), np.zeros(3, np.int32), np.full(3, 9_000.0)):
+            with pytest.raises(AudioError):
+                stream.push(wrong)
+        assert np.array_equal(images([*stream.push(sound), *stream.flush()]), expected)
+
+
+def test_nothing_goes_in_after_the_end() -> None:
+    stream = tiniest_avatar().stream()
+    assert len(list(stream.flush())) == 0
+    with pytest.raises(AudioError, match="after the stream was flushed"):
+        stream.push(speech(10))
+    stream.close()
+    assert list(stream.flush()) == []
+    with pytest.raises(AudioError, match="stream that is closed"):
+        stream.push(speech(10))
+
+
+def test_an_exception_closes_the_stream() -> None:
+    stream = tiniest_avatar().stream()
+    pictures = stream.push(speech(40_000))
+    next(pictures)
+    with pytest.raises(RuntimeError, match="mine"), stream:
+        raise RuntimeError("mine")
+    assert list(pictures) == []
+
+
+def test_memory_does_not_grow_over_ten_thousand_blocks() -> None:
+    with tiniest_avatar().stream(block_latents=1) as stream:
+        second = np.zeros(16_000, np.float32)
+        num_frames = sum(1 for _ in stream.push(second))
+        num_bytes = stream.state.num_bytes
+        places = [tensor.data_ptr() for tensor in stream.state.tensors()]
+        while num_frames < 4 * 10_000:
+            num_frames += sum(1 for _ in stream.push(second))
+            assert stream.state.num_bytes == num_bytes
+        assert [tensor.data_ptr() for tensor in stream.state.tensors()] == places
+        assert all(torch.isfinite(tensor).all() for tensor in stream.state.tensors() if tensor.is_floating_point())
+        assert num_frames == (stream.state.generator.video_latents * 4 - 3)
