@@ -35,8 +35,6 @@ CLOSURES = frozenset({"P", "B", "M"})
 class LipConfig:
     """How phonemes become motion. Times in seconds."""
 
-    lead_s: float = 0.03
-    """How far the lips run ahead of the sound."""
     closure_ramp_s: float = 0.05
     """Time the lips take to meet and to part."""
     smooth_s: float = 0.016
@@ -63,52 +61,52 @@ class Viseme(NamedTuple):
     place_force: float = 0.5
 
 
-_AA = Viseme(jaw=0.85, wide=0.05, opening_force=1.3)
-_AO = Viseme(jaw=0.68, wide=-0.2, pucker=0.4, opening_force=1.1, rounding_force=0.9)
-_EH = Viseme(jaw=0.6, wide=0.3, upper_raise=0.15)
-_IY = Viseme(jaw=0.38, wide=0.75, upper_raise=0.15, rounding_force=1.0)
-_UW = Viseme(jaw=0.36, wide=-0.5, pucker=0.9, rounding_force=1.3)
+_AA = Viseme(jaw=0.9, wide=0.05, opening_force=1.3)
+_AO = Viseme(jaw=0.58, wide=-0.2, pucker=0.4, opening_force=1.1, rounding_force=0.9)
+_EH = Viseme(jaw=0.75, wide=0.3, upper_raise=0.15)
+_IY = Viseme(jaw=0.55, wide=0.75, upper_raise=0.15, rounding_force=1.0)
+_UW = Viseme(jaw=0.35, wide=-0.5, pucker=0.9, rounding_force=1.3)
 
 _VISEMES: dict[str, tuple[Viseme, ...]] = {
     SILENCE: (Viseme(jaw=0.0, opening_force=0.9, rounding_force=0.5),),
     "AA": (_AA,),
-    "AE": (Viseme(jaw=0.8, wide=0.35, upper_raise=0.25, opening_force=1.2),),
-    "AH": (Viseme(jaw=0.55, opening_force=0.8, rounding_force=0.3),),
+    "AE": (Viseme(jaw=0.78, wide=0.35, upper_raise=0.25, opening_force=1.2),),
+    "AH": (Viseme(jaw=0.52, opening_force=0.8, rounding_force=0.3),),
     "AO": (_AO,),
     "AW": (_AA, _UW),
     "AY": (_AA, _IY),
     "EH": (_EH,),
     "ER": (Viseme(jaw=0.42, pucker=0.35, rounding_force=0.7),),
     "EY": (_EH, _IY),
-    "IH": (Viseme(jaw=0.44, wide=0.35, rounding_force=0.6),),
+    "IH": (Viseme(jaw=0.5, wide=0.35, rounding_force=0.6),),
     "IY": (_IY,),
     "OW": (_AO, _UW),
     "OY": (_AO, _IY),
     "UH": (Viseme(jaw=0.42, wide=-0.2, pucker=0.5, rounding_force=0.9),),
     "UW": (_UW,),
-    "P": (Viseme(jaw=0.06, opening_force=1.5, rounding_force=0.1),),
-    "B": (Viseme(jaw=0.06, opening_force=1.5, rounding_force=0.1),),
-    "M": (Viseme(jaw=0.06, opening_force=1.5, rounding_force=0.1),),
-    "F": (Viseme(jaw=0.12, lower_in=1.0, upper_raise=0.2, opening_force=1.4, rounding_force=0.3, place_force=2.0),),
-    "V": (Viseme(jaw=0.12, lower_in=0.9, upper_raise=0.2, opening_force=1.2, rounding_force=0.3, place_force=2.0),),
-    "TH": (Viseme(jaw=0.24, tongue=1.0, opening_force=1.0, rounding_force=0.2, place_force=1.5),),
-    "DH": (Viseme(jaw=0.24, tongue=0.85, opening_force=0.8, rounding_force=0.2, place_force=1.3),),
-    "T": (Viseme(jaw=0.2, tongue=0.35, opening_force=0.7, rounding_force=0.15),),
-    "D": (Viseme(jaw=0.22, tongue=0.35, opening_force=0.7, rounding_force=0.15),),
-    "N": (Viseme(jaw=0.22, tongue=0.35, opening_force=0.7, rounding_force=0.15),),
-    "L": (Viseme(jaw=0.34, tongue=0.75, opening_force=0.6, rounding_force=0.2, place_force=1.2),),
-    "S": (Viseme(jaw=0.12, wide=0.35, upper_raise=0.2, opening_force=1.1, rounding_force=0.3),),
-    "Z": (Viseme(jaw=0.14, wide=0.35, upper_raise=0.2, opening_force=1.0, rounding_force=0.3),),
-    "SH": (Viseme(jaw=0.16, wide=-0.2, pucker=0.6, upper_raise=0.3, opening_force=1.1, rounding_force=1.1),),
-    "ZH": (Viseme(jaw=0.16, wide=-0.2, pucker=0.6, upper_raise=0.3, opening_force=1.0, rounding_force=1.1),),
-    "CH": (Viseme(jaw=0.16, wide=-0.2, pucker=0.55, upper_raise=0.3, opening_force=1.1, rounding_force=1.0),),
-    "JH": (Viseme(jaw=0.16, wide=-0.2, pucker=0.5, upper_raise=0.3, opening_force=1.0, rounding_force=1.0),),
-    "K": (Viseme(jaw=0.3, opening_force=0.4, rounding_force=0.1),),
-    "G": (Viseme(jaw=0.3, opening_force=0.4, rounding_force=0.1),),
-    "NG": (Viseme(jaw=0.3, opening_force=0.5, rounding_force=0.1),),
-    "R": (Viseme(jaw=0.24, wide=-0.15, pucker=0.5, opening_force=0.7, rounding_force=0.9),),
-    "W": (Viseme(jaw=0.14, wide=-0.55, pucker=1.0, opening_force=1.1, rounding_force=1.6),),
-    "Y": (Viseme(jaw=0.28, wide=0.55, opening_force=0.6, rounding_force=0.7),),
+    "P": (Viseme(jaw=0.05, opening_force=1.5, rounding_force=0.1),),
+    "B": (Viseme(jaw=0.05, opening_force=1.5, rounding_force=0.1),),
+    "M": (Viseme(jaw=0.05, opening_force=1.5, rounding_force=0.1),),
+    "F": (Viseme(jaw=0.1, lower_in=1.0, upper_raise=0.2, opening_force=1.4, rounding_force=0.3, place_force=2.0),),
+    "V": (Viseme(jaw=0.1, lower_in=0.9, upper_raise=0.2, opening_force=1.2, rounding_force=0.3, place_force=2.0),),
+    "TH": (Viseme(jaw=0.18, tongue=1.0, opening_force=1.0, rounding_force=0.2, place_force=1.5),),
+    "DH": (Viseme(jaw=0.2, tongue=0.85, opening_force=0.8, rounding_force=0.2, place_force=1.3),),
+    "T": (Viseme(jaw=0.34, tongue=0.35, opening_force=0.7, rounding_force=0.15),),
+    "D": (Viseme(jaw=0.32, tongue=0.35, opening_force=0.7, rounding_force=0.15),),
+    "N": (Viseme(jaw=0.32, tongue=0.35, opening_force=0.7, rounding_force=0.15),),
+    "L": (Viseme(jaw=0.42, tongue=0.75, opening_force=0.6, rounding_force=0.2, place_force=1.2),),
+    "S": (Viseme(jaw=0.35, wide=0.35, upper_raise=0.2, opening_force=1.1, rounding_force=0.3),),
+    "Z": (Viseme(jaw=0.33, wide=0.35, upper_raise=0.2, opening_force=1.0, rounding_force=0.3),),
+    "SH": (Viseme(jaw=0.27, wide=-0.2, pucker=0.6, upper_raise=0.3, opening_force=1.1, rounding_force=1.1),),
+    "ZH": (Viseme(jaw=0.27, wide=-0.2, pucker=0.6, upper_raise=0.3, opening_force=1.0, rounding_force=1.1),),
+    "CH": (Viseme(jaw=0.27, wide=-0.2, pucker=0.55, upper_raise=0.3, opening_force=1.1, rounding_force=1.0),),
+    "JH": (Viseme(jaw=0.27, wide=-0.2, pucker=0.5, upper_raise=0.3, opening_force=1.0, rounding_force=1.0),),
+    "K": (Viseme(jaw=0.4, opening_force=0.3, rounding_force=0.1),),
+    "G": (Viseme(jaw=0.4, opening_force=0.3, rounding_force=0.1),),
+    "NG": (Viseme(jaw=0.38, opening_force=0.3, rounding_force=0.1),),
+    "R": (Viseme(jaw=0.16, wide=-0.15, pucker=0.5, opening_force=0.7, rounding_force=0.9),),
+    "W": (Viseme(jaw=0.05, wide=-0.55, pucker=1.0, opening_force=1.1, rounding_force=1.6),),
+    "Y": (Viseme(jaw=0.38, wide=0.55, opening_force=0.6, rounding_force=0.7),),
     "HH": (Viseme(jaw=0.4, opening_force=0.15, rounding_force=0.05, place_force=0.2),),
 }
 
@@ -156,7 +154,7 @@ def lip_motion(
     steps = num_frames * _OVERSAMPLING
     times_s = (np.arange(steps) + 0.5) / (rate_hz * _OVERSAMPLING)
     heard = _loudness_at(times_s, phonemes, loudness)
-    tracks = _blend(_pulls(phonemes, times_s, heard), times_s + config.lead_s)
+    tracks = _blend(_pulls(phonemes, times_s, heard), times_s)
     tracks["jaw"] = _bounded_opening(tracks["jaw"], times_s, heard, config)
     lips = np.zeros((num_frames, len(LIPS)), np.float64)
     for name, track in tracks.items():
@@ -189,7 +187,7 @@ def _pulls(phonemes: Sequence[Phoneme], times_s: Track, heard: Track) -> list[_P
         loud = float(heard[first:last].max(initial=0.0))
         for index, viseme in enumerate(visemes):
             if phoneme.symbol in VOWELS:
-                viseme = viseme._replace(jaw=viseme.jaw * (0.5 + 0.55 * loud))
+                viseme = viseme._replace(jaw=viseme.jaw * (0.6 + 0.4 * loud))
             start_s = phoneme.start_s + index * share_s
             pulls.append(_Pull(viseme, start_s, start_s + share_s))
     return pulls
