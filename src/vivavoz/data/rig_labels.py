@@ -45,6 +45,12 @@ centre_y and face_height in fractions of the crop. All are shifted and scaled to
 """
 
 
+def in_units(labels: NDArray[np.floating], name: str) -> NDArray[np.float32]:
+    """One column of normalised labels (..., len(LABELS)), back in its own unit, (...)."""
+    mean, spread = _SCALE[name]
+    return np.asarray(labels[..., LABELS.index(name)] * spread + mean, np.float32)
+
+
 def measure_labels(
     neutral: NDArray[np.float64],
     moved: NDArray[np.float64],

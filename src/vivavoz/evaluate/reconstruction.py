@@ -1,0 +1,217 @@
+"""How well the VAE gives back animated portraits it has never seen, with 0 to 3 references.
+
+Two kinds of latents are decoded: the encoder's own, and latents written from the animator's labels, which show what the decoder
+can do where the encoder makes no error. Beside them stands a copy of the first reference: what not moving at all would score.
+
+Shapes: B = 1, M references, T frames, H W size. Pictures are uint8 (T, H, W, 3); tensors are in [-1, 1].
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vivavoz.data.landmarks import OUTER_LIPS
+from vivavoz.data.rig import Rig
+from vivavoz.data.rig_labels import LABELS, in_units
+from vivavoz.errors import DataError
+from vivavoz.evaluate.material import HeldSpeech, Material, pick
+from vivavoz.evaluate.metrics import psnr, ssim
+from vivavoz.train.label_latents import LabelLatents
+from vivavoz.vae.vae import VAE, References
+
+Kind = Literal["encoder", "labels", "copy"]
+"""Where the latents come from; `copy` is the first reference itself."""
+
+MOUTH_MARGIN = 1.3
+"""The region around the mouth is the lips' outline, enlarged this much."""
+_APART_FRAMES = 12
+_POSE = ("opening", "mouth_width", "pucker", "yaw", "pitch", "roll", "eye_open_left", "eye_open_right")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReconstructionConfig:
+    """What is reconstructed."""
+
+    num_portraits: int = 20
+    clips_per_portrait: int = 2
+    num_frames: int = 17
+    """Frames of a clip, 1 + 4n."""
+    reference_counts: tuple[int, ...] = (0, 1, 2, 3)
+    size: int = 256
+    """Side of the pictures."""
+    label_latents: bool = True
+    """Also decode latents written from labels: for models trained on them."""
+    num_samples: int = 4
+    """Clips of which one frame is kept to look at."""
+
+    def __post_init__(self) -> None:
+        """Refuse clips that cannot be encoded."""
+        if self.num_frames % 4 != 1:
+            raise DataError(f"got clips of {self.num_frames} frames; expected 1 + 4n (1, 5, 9, ...): change num_frames")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fidelity:
+    """Means over all frames of all clips."""
+
+    kind: Kind
+    num_references: int
+    psnr_db: float
+    ssim: float
+    mouth_psnr_db: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Sample:
+    """One frame to look at: the first reference, the truth, and what the decoder made of it with M references."""
+
+    name: str
+    reference: NDArray[np.uint8]
+    truth: NDArray[np.uint8]
+    decoded: dict[int, NDArray[np.uint8]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Reconstruction:
+    """What `evaluate_reconstruction` found."""
+
+    fidelities: tuple[Fidelity, ...]
+    samples: tuple[Sample, ...]
+    num_frames: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Clip:
+    """A clip of an animated portrait, with up to three references of the same person."""
+
+    frames: NDArray[np.uint8]
+    """(T, H, W, 3)."""
+    references: NDArray[np.uint8]
+    """(M, H, W, 3): the portrait itself, then frames of the same performance in other poses."""
+    labels: NDArray[np.float32]
+    """(T, len(LABELS))."""
+    mouth: NDArray[np.uint8]
+    """(T, H, W): 1 on and around the mouth."""
+
+
+@torch.inference_mode()
+def evaluate_reconstruction(
+    vae: VAE, material: Material, config: ReconstructionConfig, progress: Callable[[str], None] = lambda _: None
+) -> Reconstruction:
+    """Render clips of the material, encode and decode them, and compare."""
+    labels_to_latents = LabelLatents(len(LABELS), vae.config.latent_channels)
+    scores: dict[tuple[Kind, int], list[Tensor]] = {}
+    samples: list[Sample] = []
+    num_frames = 0
+    for i, portrait in enumerate(material.portraits[: config.num_portraits]):
+        rig = portrait.rig()
+        for k in range(config.clips_per_portrait):
+            speech = pick(material.speeches, config.clips_per_portrait * i + k)
+            clip = render_clip(rig, speech, config, at=(k + 1) / (config.clips_per_portrait + 1))
+            truth, mouth = to_video(clip.frames), torch.from_numpy(clip.mouth)
+            side = config.size // vae.config.spatial_factor
+            latents: dict[Kind, Tensor] = {"encoder": vae.encode(truth).mean}
+            if config.label_latents:
+                latents["labels"] = labels_to_latents(torch.from_numpy(clip.labels)[None], side, side)
+            copy = to_video(clip.references[:1]).expand_as(truth)
+            scores.setdefault(("copy", 1), []).append(_score(copy, truth, mouth))
+            decoded: dict[int, NDArray[np.uint8]] = {}
+            middle = len(clip.frames) // 2
+            for count in config.reference_counts:
+                references = _encode(vae, clip.references[:count])
+                for kind, z in latents.items():
+                    video = vae.decode(z, references).clamp(-1, 1)
+                    scores.setdefault((kind, count), []).append(_score(video, truth, mouth))
+                    if kind == "encoder":
+                        decoded[count] = to_pixels(video)[middle]
+            num_frames += len(clip.frames)
+            if len(samples) < config.num_samples and k == 0:
+                samples.append(
+                    Sample(name=portrait.name, reference=clip.references[0], truth=clip.frames[middle], decoded=decoded)
+                )
+        progress(f"reconstruction: {i + 1}/{min(config.num_portraits, len(material.portraits))} portraits")
+    return Reconstruction(
+        fidelities=tuple(_fidelity(kind, count, parts) for (kind, count), parts in sorted(scores.items())),
+        samples=tuple(samples),
+        num_frames=num_frames,
+    )
+
+
+def render_clip(rig: Rig, speech: HeldSpeech, config: ReconstructionConfig, *, at: float) -> Clip:
+    """The clip at share `at` of a performance, and references chosen from the rest of it.
+
+    Raises:
+        DataError: the performance is shorter than the clip.
+    """
+    count, total = config.num_frames, len(speech.motion)
+    if total < count:
+        raise DataError(f"{speech.name} lasts {total} pictures; expected {count} at least for a clip: give longer recordings")
+    start = round(at * (total - count))
+    rows = speech.motion[start : start + count]
+    labels = rig.labels(speech.motion)
+    far = [i for i in range(total) if not start - _APART_FRAMES <= i < start + count + _APART_FRAMES]
+    others = choose_references(
+        labels, far or list(range(total)), labels[start : start + count].mean(0), rig.labels(rig.rest()[None])[0]
+    )
+    rendered = [rig.render(row, config.size) for row in rows]
+    shown = [rig.render(None, config.size), *(rig.render(speech.motion[i], config.size) for i in others)]
+    return Clip(
+        frames=np.stack([frame.image for frame in rendered]),
+        references=np.stack([frame.image for frame in shown]),
+        labels=labels[start : start + count],
+        mouth=np.stack([mouth_region(frame.landmarks, config.size) for frame in rendered]),
+    )
+
+
+def choose_references(
+    labels: NDArray[np.float32], candidates: list[int], clip: NDArray[np.float32], portrait: NDArray[np.float32]
+) -> tuple[int, int]:
+    """Two rows of `labels` (F, L) that show what the portrait does not: the widest mouth, and the pose farthest from the rest."""
+    opening = in_units(labels, "opening")
+    widest = max(candidates, key=lambda i: float(opening[i]))
+    columns = [LABELS.index(name) for name in _POSE]
+    known = np.stack([clip, portrait, labels[widest]])[:, columns]
+    distance = np.linalg.norm(labels[candidates][:, None, columns] - known[None], axis=2).min(axis=1)
+    return widest, candidates[int(distance.argmax())]
+
+
+def mouth_region(landmarks: NDArray[np.float32], size: int) -> NDArray[np.uint8]:
+    """(size, size): 1 inside the convex outline of the lips, enlarged about its centre; `landmarks` (478, 2) in pixels."""
+    outline = landmarks[list(OUTER_LIPS), :2]
+    centre = outline.mean(axis=0)
+    hull = cv2.convexHull(np.round((outline - centre) * MOUTH_MARGIN + centre).astype(np.int32))
+    region = np.zeros((size, size), np.uint8)
+    cv2.fillConvexPoly(region, hull, 1)
+    return region
+
+
+def to_video(images: NDArray[np.uint8]) -> Tensor:
+    """(T, H, W, 3) uint8 -> (1, 3, T, H, W) float32 in [-1, 1]."""
+    return (torch.from_numpy(np.ascontiguousarray(images)).permute(3, 0, 1, 2).float() / 127.5 - 1)[None]
+
+
+def to_pixels(video: Tensor) -> NDArray[np.uint8]:
+    """(1, 3, T, H, W) in [-1, 1] -> (T, H, W, 3) uint8."""
+    levels = ((video[0] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return np.ascontiguousarray(levels.permute(1, 2, 3, 0).numpy())
+
+
+def _encode(vae: VAE, references: NDArray[np.uint8]) -> References:
+    return vae.encode_references(to_video(references).transpose(1, 2))
+
+
+def _score(video: Tensor, truth: Tensor, mouth: Tensor) -> Tensor:
+    """PSNR, SSIM and the mouth's PSNR of every frame, (T, 3)."""
+    a, b = video[0].transpose(0, 1), truth[0].transpose(0, 1)
+    return torch.stack([psnr(a, b), ssim(a, b), psnr(a, b, region=mouth)], dim=1)
+
+
+def _fidelity(kind: Kind, num_references: int, parts: list[Tensor]) -> Fidelity:
+    whole, structure, mouth = torch.cat(parts).mean(dim=0).tolist()
+    return Fidelity(kind=kind, num_references=num_references, psnr_db=whole, ssim=structure, mouth_psnr_db=mouth)

@@ -1,0 +1,73 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tests.models import images, lively_model, tiniest, tiny_model
+from tests.unit.data.test_rig import face_landmarks
+from tests.unit.evaluate.material import babble, drawn_portrait, material
+from vivavoz.data.rig_labels import LABELS, in_units
+from vivavoz.evaluate.lips import LipsConfig, evaluate_lips, opening_of_latents, speak, summarise
+from vivavoz.evaluate.mouth import LipScores
+from vivavoz.train.label_latents import LabelLatents
+
+NUM_LATENT_FRAMES = 12  # of 45 pictures
+
+
+def test_speaking_is_streaming_and_keeps_the_latents():
+    model = lively_model(tiniest())
+    runtime = model.runtime
+    spoken = speak(model, drawn_portrait(), babble(), seed=3, decode=True)
+    with model.avatar(drawn_portrait().image, crop="none").stream(seed=3) as stream:
+        expected = images([*stream.push(babble().samples), *stream.flush()])
+    assert np.array_equal(np.stack(spoken.images), expected)
+    assert spoken.latents.shape == (1, 8, NUM_LATENT_FRAMES, 1, 1)
+    assert model.runtime is runtime
+    silent = speak(model, drawn_portrait(), babble(), seed=3, decode=False)
+    assert silent.images == ()
+    assert torch.equal(silent.latents, spoken.latents)
+
+
+def test_opening_is_read_back_from_label_latents():
+    labels = drawn_portrait().rig().labels(babble().motion)
+    latents = LabelLatents(len(LABELS), 66)(torch.from_numpy(labels)[None], 2, 2)
+    truth = in_units(labels, "opening")
+    read = opening_of_latents(latents, len(truth))
+    assert np.abs(read - truth).max() < 0.25 * truth.std() + 0.01
+    assert np.corrcoef(read, truth)[0, 1] > 0.97
+
+
+def test_pairs_are_scored_with_and_without_pictures():
+    config = LipsConfig(num_pairs=2, num_frames=21, num_ruler_pairs=1, num_samples=1, pictures_per_sample=3)
+    gaps = iter(np.random.default_rng(0).uniform(0, 0.1, 1000))
+    found = evaluate_lips(tiny_model(), material(), config, lambda image: face_landmarks(gap=next(gaps)))
+    first, second = found.pairs
+    assert first.truth.r == pytest.approx(1)
+    assert first.ruler is not None
+    assert second.ruler is None
+    assert first.video is not None
+    assert abs(first.video.r) < 0.9  # lips at random
+    (sample,) = found.samples
+    assert sample.moments == (0, 10, 20)
+    assert sample.generated[0].shape == sample.performed[0].shape == (64, 64, 3)
+    (pair,) = evaluate_lips(tiny_model(), material(), LipsConfig(num_pairs=1, num_frames=13), None).pairs
+    assert pair.video is None
+    assert pair.latents is not None
+
+
+def scores(r, lag=0, closures=1):
+    return LipScores(
+        r=r, best_r=r, best_lag_frames=lag, closures=closures, bilabials=4, deviation_speech=0.02, deviation_silence=float("nan")
+    )
+
+
+def test_summary_counts_closures_together_and_leaves_out_what_is_missing():
+    summary = summarise([scores(0.5, 1, 0), None, scores(0.7, 2, 3), scores(float("nan"), 2, 3)])
+    assert summary is not None
+    assert summary.num_pairs == 3
+    assert summary.r == pytest.approx(0.6)
+    assert summary.best_lag_frames == 2
+    assert summary.closure == pytest.approx(0.5)
+    assert math.isnan(summary.deviation_silence)
+    assert summarise([None]) is None
