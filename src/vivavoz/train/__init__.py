@@ -1,1 +1,1 @@
-
+"""Training: data while it is rendered, losses, loops, checkpoints, recipes."""

@@ -1,11 +1,12 @@
-"""Training checkpoints: one file, written beside the old one and then renamed, so that a kill at any moment leaves a whole one."""
+"""Training checkpoints: one file, written beside the old one and then renamed, so a kill at any moment leaves a whole one."""
 
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vivavoz.errors import DataError
 
@@ -44,14 +45,46 @@ def load_checkpoint(path: Path, modules: dict[str, nn.Module], optimizer: torch.
     """
     if not path.exists():
         return Progress(0, 0.0)
+    content = _read(path)
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        if content["format"] != FORMAT:
-            raise DataError(f"{path} is a checkpoint of format {content['format']}, expected {FORMAT}; start a new run elsewhere")
         for name, module in modules.items():
             module.load_state_dict(content["modules"][name])
         optimizer.load_state_dict(content["optimizer"])
-    except (KeyError, RuntimeError, ValueError, EOFError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path} cannot be resumed ({reason}): expected a checkpoint of this run; remove it or choose another folder")
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise _foreign(path, error) from error
     return Progress(int(content["step"]), float(content["seconds"]))
+
+
+def read_progress(path: Path) -> Progress:
+    """How far a checkpoint's run is; at its start where there is no file. Raises as `load_checkpoint` does."""
+    if not path.exists():
+        return Progress(0, 0.0)
+    content = _read(path)
+    return Progress(int(content["step"]), float(content["seconds"]))
+
+
+def read_weights(path: Path, name: str) -> dict[str, Tensor]:
+    """The weights of the module saved as `name`. Raises as `load_checkpoint` does, and where there is no file."""
+    try:
+        weights: dict[str, Tensor] = _read(path)["modules"][name]
+    except KeyError as error:
+        raise _foreign(path, error) from error
+    return weights
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
+        raise _foreign(path, error) from error
+    keys = {"format", "step", "seconds", "modules", "optimizer"}
+    if not isinstance(content, dict) or not keys <= content.keys():
+        raise _foreign(path, f"it lacks {', '.join(sorted(keys))}")
+    if content["format"] != FORMAT:
+        raise DataError(f"{path} is a checkpoint of format {content['format']}, expected {FORMAT}; start a new run elsewhere")
+    return content
+
+
+def _foreign(path: Path, reason: object) -> DataError:
+    line = (str(reason).splitlines() or [type(reason).__name__])[0]
+    return DataError(f"{path} cannot be resumed ({line}): expected a checkpoint of this run; remove it or choose another folder")

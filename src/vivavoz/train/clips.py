@@ -1,7 +1,7 @@
 """Animated clips for training the VAE, rendered while it trains: no two steps see the same picture.
 
-Every clip is one portrait, re-framed, lit and maybe mirrored anew, moving at random; its first reference is the portrait itself, the
-others are frames of the same person in other poses.
+Every clip is one portrait, re-framed, lit and maybe mirrored anew, moving at random; its first reference is the portrait itself,
+the others are frames of the same person in other poses.
 """
 
 from collections.abc import Iterator
@@ -77,7 +77,10 @@ def pictures(images: Tensor) -> Tensor:
 
 
 class AnimatedClips(IterableDataset[Clips]):
-    """Endless batches from portraits (P, 512, 512, 3) uint8 and their landmarks (P, 478, 3); the same seed gives the same batches."""
+    """Endless batches from portraits (P, 512, 512, 3) uint8 and their landmarks (P, 478, 3).
+
+    The same seed gives the same batches.
+    """
 
     def __init__(self, images: NDArray[np.uint8], landmarks: NDArray[np.float32], config: ClipConfig) -> None:
         self.images, self.landmarks, self.config = images, landmarks, config

@@ -10,16 +10,17 @@ Shapes: B windows, N latent frames, C latent channels, F = 1 + 4(N-1) pictures.
 import json
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from vivavoz.audio.features import AudioFeatures
+from vivavoz.audio.encoder import AudioEncoder
+from vivavoz.errors import ConfigError
 from vivavoz.flow.noise import draw_flow_matching
 from vivavoz.generator.conditioning import group_audio
 from vivavoz.generator.generator import Generator
@@ -39,6 +40,8 @@ class Take:
     """(V, F, L): V portraits, each with head, eyes and brows of its own."""
     reference_labels: NDArray[np.float32]
     """(V, L): labels of each portrait as it is."""
+    features: Tensor | None = None
+    """(F, D): what the trained audio encoder makes of `windows`; see `hear`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,20 +73,19 @@ class GeneratorTraining:
     seed: int = 0
 
 
-class SpeechToLatents(nn.Module):
-    """The generator and its audio encoder, trained together."""
-
-    def __init__(self, audio: AudioFeatures, generator: Generator) -> None:
-        super().__init__()
-        self.audio, self.generator = audio, generator
+@torch.inference_mode()
+def hear(encoder: AudioEncoder, takes: Sequence[Take]) -> list[Take]:
+    """The takes with the features of a trained audio encoder, which stays as it is from here on."""
+    encoder.eval()
+    return [replace(take, features=encoder(take.windows[None])[0].clone()) for take in takes]
 
 
 @dataclass(frozen=True)
 class Windows:
     """A batch of training windows."""
 
-    mel: Tensor
-    """(B, F, 16, K)."""
+    features: Tensor
+    """(B, F, D)."""
     clean: Tensor
     """(B, C, N, h, w)."""
     references: Tensor
@@ -96,11 +98,13 @@ def draw_windows(takes: Sequence[Take], latents: LabelLatents, settings: Generat
     starts_video = bool(rng.random() < settings.start_odds)
     num_frames = FRAMES_PER_LATENT * settings.num_latents - (FRAMES_PER_LATENT - 1 if starts_video else 0)
     side = settings.latent_side
-    mel, clean, references = [], [], []
+    features, clean, references = [], [], []
     for _ in range(settings.batch_size):
         take = takes[int(rng.integers(len(takes)))]
+        if take.features is None:
+            raise ConfigError("takes without features cannot train the generator: pass them through hear() first")
         labels = take.labels[variant := int(rng.integers(len(take.labels)))]
-        length = min(len(labels), len(take.windows))
+        length = min(len(labels), len(take.features))
         last = (length - 1 - num_frames) // FRAMES_PER_LATENT
         start = 0 if starts_video else 1 + FRAMES_PER_LATENT * int(rng.integers(last + 1))
         window = torch.from_numpy(labels[start : start + num_frames])[None]
@@ -108,26 +112,27 @@ def draw_windows(takes: Sequence[Take], latents: LabelLatents, settings: Generat
             window = torch.cat([window[:, :1], window], dim=1)
         z = latents(window, side, side)
         clean.append(z if starts_video else z[:, :, 1:])
-        mel.append(take.windows[start : start + num_frames])
+        features.append(take.features[start : start + num_frames])
         poses = np.concatenate([take.reference_labels[variant][None], labels[rng.integers(length, size=2)]])
         references.append(latents(torch.from_numpy(poses)[:, None], side, side).transpose(0, 2))
     z_ref = torch.cat(references)
     noise = torch.from_numpy(rng.standard_normal(z_ref.shape, dtype=np.float32))
-    return Windows(torch.stack(mel), torch.cat(clean), z_ref + settings.reference_noise * noise, starts_video)
+    return Windows(torch.stack(features), torch.cat(clean), z_ref + settings.reference_noise * noise, starts_video)
 
 
-def generator_loss(model: SpeechToLatents, windows: Windows, settings: GeneratorTraining, num_labels: int, rng: torch.Generator) -> Tensor:
+def generator_loss(
+    generator: Generator, windows: Windows, settings: GeneratorTraining, num_labels: int, rng: torch.Generator
+) -> Tensor:
     """Flow-matching loss (equation 3) of a batch of windows."""
     batch_size = windows.clean.shape[0]
     block = (4, 4, 2, 1)[int(torch.randint(4, (), generator=rng))]
     draw = draw_flow_matching(windows.clean.contiguous(), rng, block_latents=block)
-    features = model.audio.encoder(windows.mel)
-    velocity = model.generator(
+    velocity = generator(
         draw.noised,
         draw.context,
         draw.flow_time,
         windows.references,
-        group_audio(features, starts_video=windows.starts_video),
+        group_audio(windows.features, starts_video=windows.starts_video),
         starts_video=windows.starts_video,
         reference_mask=draw_reference_mask(batch_size, windows.references.shape[2], rng),
         drop_audio=draw_audio_drop(batch_size, rng),
@@ -139,46 +144,57 @@ def generator_loss(model: SpeechToLatents, windows: Windows, settings: Generator
     return (error * weight).sum() / weight.sum()
 
 
-def train_generator(model: SpeechToLatents, takes: Sequence[Take], settings: GeneratorTraining, folder: Path) -> None:
+def train_generator(
+    generator: Generator,
+    takes: Sequence[Take],
+    settings: GeneratorTraining,
+    folder: Path,
+    *,
+    report: Callable[[dict[str, float]], None] | None = None,
+) -> None:
     """Train until the budget is spent; resumes from `folder/generator.pt` and logs to `folder/generator.jsonl`.
 
-    The checkpoint holds the weights as trained and their running average (`ema`), which is what ships.
+    The checkpoint holds the weights as trained and their running average (`ema`), which is what ships. `report` is handed every
+    line of the log as it is written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     num_labels = takes[0].labels.shape[-1]
-    latents = LabelLatents(num_labels, model.generator.config.latent_channels)
+    latents = LabelLatents(num_labels, generator.config.latent_channels)
     averaged = torch.optim.swa_utils.AveragedModel(
-        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.ema_decay), use_buffers=True
+        generator, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.ema_decay), use_buffers=True
     )
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
+        generator.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
     )
-    modules = {"model": model, "ema": averaged}
+    modules = {"generator": generator, "ema": averaged}
     progress = load_checkpoint(folder / "generator.pt", modules, optimizer)
     step, spent, saved = progress.step, progress.seconds, progress.seconds
     draws = np.random.default_rng([settings.seed, step])
     rng = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
     losses: list[float] = []
-    model.train()
+    generator.train()
     while spent < settings.budget_s:
         begin = time.monotonic()
         share = spent / settings.budget_s
         decay = settings.final_rate + (1 - settings.final_rate) * 0.5 * (1 + math.cos(math.pi * share))
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * min(1.0, (step + 1) / settings.warmup_steps) * decay
-        loss = generator_loss(model, draw_windows(takes, latents, settings, draws), settings, num_labels, rng)
+        loss = generator_loss(generator, draw_windows(takes, latents, settings, draws), settings, num_labels, rng)
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip)
+        norm = torch.nn.utils.clip_grad_norm_(generator.parameters(), settings.gradient_clip)
         if torch.isfinite(norm):
             optimizer.step()
-            averaged.update_parameters(model)
+            averaged.update_parameters(generator)
         optimizer.zero_grad(set_to_none=True)
         losses.append(float(loss.detach()))
         step, spent = step + 1, spent + time.monotonic() - begin
         if step % 20 == 0:
-            with (folder / "generator.jsonl").open("a") as log:
-                log.write(json.dumps({"step": step, "seconds": round(spent, 1), "loss": sum(losses) / len(losses)}) + "\n")
+            line = {"step": step, "seconds": round(spent, 1), "loss": sum(losses) / len(losses)}
             losses.clear()
+            with (folder / "generator.jsonl").open("a") as log:
+                log.write(json.dumps(line) + "\n")
+            if report is not None:
+                report(line)
         if spent - saved > settings.save_every_s:
             saved = spent
             save_checkpoint(folder / "generator.pt", Progress(step, spent), modules, optimizer)

@@ -1,8 +1,8 @@
 """Label latents: the animator's labels written as latents, so that decoder, encoder and generator can learn side by side.
 
-A latent frame stands for four pictures, so for four rows of labels. A cosine transform along those four turns them into a level, a
-slope and a bend; each is scaled to roughly unit variance and takes one channel, the same at every position. The first latent of a
-stream stands for one picture: it has a level only (docs/adr/0006-label-latents.md).
+A latent frame stands for four pictures, so for four rows of labels. A cosine transform along those four turns them into a level,
+a slope and a bend; each is scaled to roughly unit variance and takes one channel, the same at every position. The first latent of
+a stream stands for one picture: it has a level only (docs/adr/0006-label-latents.md).
 
 Shapes: B batch, T = 1 + 4n frames, N = 1 + n latent frames, L labels, C_z latent channels, h w latent size.
 """
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vivavoz.timing import FRAMES_PER_LATENT
 
 GAINS = (0.5, 2.0, 3.0)
-"""Scale of each cosine coefficient: 0.5 undoes the transform's gain for a constant; motion within 160 ms is small, so it grows."""
+"""Scale of each cosine coefficient: 0.5 undoes the transform's gain for a constant; motion in 160 ms is small, so it grows."""
 
 
 class LabelLatents(nn.Module):
@@ -44,7 +44,7 @@ class LabelLatents(nn.Module):
         return z[..., : self.latent_channels].transpose(1, 2)[..., None, None].expand(-1, -1, -1, height, width)
 
     def read(self, z: Tensor) -> Tensor:
-        """Latents (B, C_z, N, h, w) -> the labels (B, T, L) they speak of: the inverse of `forward`, for measuring a generator."""
+        """Latents (B, C_z, N, h, w) -> the labels (B, T, L) they speak of: `forward` undone, for measuring a generator."""
         z = z.mean(dim=(3, 4)).transpose(1, 2)  # B N C
         num = len(GAINS) * self.num_labels
         z = nn.functional.pad(z, (0, max(0, num - z.shape[2])))[..., :num].unflatten(2, (len(GAINS), -1))

@@ -37,7 +37,7 @@ def flow_error(fields: WarpFields, flow: Tensor, weight: Tensor) -> Tensor:
 
 
 def mask_error(fields: WarpFields, mask: Tensor, weight: Tensor) -> Tensor:
-    """Binary cross-entropy between the painted layer's mask and where the portrait truly cannot supply the pixel, (B, 1, T, h, w)."""
+    """Binary cross-entropy between the painted layer's mask and where the portrait cannot supply the pixel, (B, 1, T, h, w)."""
     return (F.binary_cross_entropy_with_logits(fields.mask, mask, reduction="none") * weight).sum() / weight.sum()
 
 

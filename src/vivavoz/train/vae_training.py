@@ -1,14 +1,16 @@
 """Training the `lite` VAE in one process: decoder on label latents, encoder towards them, then both together on pixels.
 
 Three things are learnt in every step, their shares shifting over the run (docs/adr/0006-label-latents.md):
-the decoder decodes latents made from the animator's labels, with the true flow and mask as extra targets; the encoder regresses those
-latents from the frames; and, more and more often, the decoder decodes what the encoder gives, with the loss of the paper's equation 2.
+the decoder decodes latents made from the animator's labels, with the true flow and mask as extra targets; the encoder regresses
+those latents from the frames; and, more and more often, the decoder decodes what the encoder gives, with the loss of the paper's
+equation 2.
 """
 
 import json
 import math
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +48,8 @@ class VAETraining:
     """The encoder learns from every n-th batch (and from those it takes part in jointly): it learns faster than the decoder."""
     mouth_weight: float = 12.0
     eye_weight: float = 5.0
+    pixel_weight: float = 1.0
+    """Scale of the two losses on pixels. 0 at first: until flows are right to a pixel or two, pixels only add noise."""
     l1_weight: float = 6.0
     gradient_weight: float = 12.0
     flow_weight: float = 0.6
@@ -60,25 +64,36 @@ def encode(vae: VAE, clips: Clips) -> Posterior:
     return vae.encode(pictures(clips.frames).transpose(1, 2))
 
 
-def decoder_loss(vae: VAE, clips: Clips, z: Tensor, settings: VAETraining, *, guided: bool) -> tuple[Tensor, dict[str, float]]:
-    """Loss of decoding z (B, C_z, N, h, w) against the clips' frames; `guided` adds the animator's true flow and mask."""
+def decoder_loss(
+    vae: VAE, clips: Clips, z: Tensor, settings: VAETraining, *, guided: bool, reference_latents: Tensor | None = None
+) -> tuple[Tensor, dict[str, float]]:
+    """Loss of decoding z (B, C_z, N, h, w) against the clips' frames; `guided` adds the animator's true flow and mask.
+
+    `reference_latents` (P, M, C_z, h, w) stand in for the encoder's own.
+    """
     frames = pictures(clips.frames).transpose(1, 2)
-    references = vae.encode_references(pictures(clips.references))
+    references = vae.encode_references(pictures(clips.references), latents=reference_latents)
     references = references.repeat(frames.shape[0] // references.latents.shape[0])
     fields = vae.warp_fields(z, references)
-    video = compose(fields, references.photos, (int(frames.shape[-2]), int(frames.shape[-1])))
     region = clips.region
     small = 1 + (settings.eye_weight - 1) * (region == 1) + (settings.mouth_weight - 1) * (region == 2)
-    weight = small.repeat_interleave(2, dim=-1).repeat_interleave(2, dim=-2)
-    parts = {
-        "l1": settings.l1_weight * weighted_l1(video, frames, weight),
-        "gradient": settings.gradient_weight * gradient_l1(video, frames, weight),
-    }
+    parts = {}
+    if settings.pixel_weight:
+        video = compose(fields, references.photos, (int(frames.shape[-2]), int(frames.shape[-1])))
+        weight = small.repeat_interleave(2, dim=-1).repeat_interleave(2, dim=-2)
+        parts["l1"] = settings.pixel_weight * settings.l1_weight * weighted_l1(video, frames, weight)
+        parts["gradient"] = settings.pixel_weight * settings.gradient_weight * gradient_l1(video, frames, weight)
     if guided and references.num_references:
         parts["flow"] = settings.flow_weight * flow_error(fields, clips.flow, small * (1 - clips.mask))
         parts["mask"] = settings.mask_weight * mask_error(fields, clips.mask, small)
         parts["paint"] = paint_error(fields, frames, clips.mask)
     return torch.stack(list(parts.values())).sum(), {name: float(value.detach()) for name, value in parts.items()}
+
+
+def label_references(latents: LabelLatents, clips: Clips, side: int) -> Tensor:
+    """Label latents of the references, each a single frame: (P, M, C_z, side, side)."""
+    people, count, _ = clips.reference_labels.shape
+    return latents(clips.reference_labels.flatten(0, 1).unsqueeze(1), side, side).squeeze(2).unflatten(0, (people, count))
 
 
 def latent_loss(posterior: Posterior, target: Tensor, settings: VAETraining) -> Tensor:
@@ -87,12 +102,24 @@ def latent_loss(posterior: Posterior, target: Tensor, settings: VAETraining) -> 
 
 
 def train_vae(
-    vae: VAE, data: AnimatedClips, settings: VAETraining, folder: Path, *, compile_model: bool = False, num_workers: int = 1
+    vae: VAE,
+    data: AnimatedClips,
+    settings: VAETraining,
+    folder: Path,
+    *,
+    compile_model: bool = False,
+    num_workers: int = 1,
+    report: Callable[[dict[str, float]], None] | None = None,
 ) -> None:
-    """Train until the budget is spent; resumes from `folder/vae.pt`, and logs a JSON line every 20 steps to `folder/vae.jsonl`."""
+    """Train until the budget is spent; resumes from `folder/vae.pt`, and logs a JSON line every 20 steps to `folder/vae.jsonl`.
+
+    `report` is handed every line of the log as it is written: `step`, `seconds`, and the mean of each loss since the last.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     latents = LabelLatents(len(LABELS), vae.config.latent_channels)
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(
+        vae.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
+    )
     progress = load_checkpoint(folder / "vae.pt", {"vae": vae}, optimizer)
     step, spent, saved = progress.step, progress.seconds, progress.seconds
     loader = iter(DataLoader(data, batch_size=None, num_workers=num_workers, prefetch_factor=4 if num_workers else None))
@@ -104,7 +131,11 @@ def train_vae(
         begin = time.monotonic()
         clips = next(loader)
         share = spent / settings.budget_s
-        rate = settings.learning_rate * min(1.0, (step + 1) / settings.warmup_steps) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
+        rate = (
+            settings.learning_rate
+            * min(1.0, (step + 1) / settings.warmup_steps)
+            * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
+        )
         for group in optimizer.param_groups:
             group["lr"] = rate
         target = latents(clips.labels, side, side)
@@ -118,7 +149,10 @@ def train_vae(
             sums["latent"].append(float(loss.detach()))
             if joint:
                 z = posterior.sample(random)
-        pixel_loss, parts = loss_of(vae, clips, z, settings, guided=not joint)
+        known = None if joint else label_references(latents, clips, side)
+        if known is not None:
+            known = known + settings.label_noise * torch.randn(known[..., :1, :1].shape, generator=random)
+        pixel_loss, parts = loss_of(vae, clips, z, settings, guided=not joint, reference_latents=known)
         (loss + pixel_loss).backward()
         norm = float(torch.nn.utils.clip_grad_norm_(vae.parameters(), settings.gradient_clip))
         if math.isfinite(norm):
@@ -132,6 +166,8 @@ def train_vae(
             sums.clear()
             with (folder / "vae.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
+            if report is not None:
+                report(line)
         if spent - saved > settings.save_every_s:
             saved = spent
             save_checkpoint(folder / "vae.pt", Progress(step, spent), {"vae": vae}, optimizer)

@@ -46,6 +46,11 @@ class VAEConfig:
     """The shortcuts of CR-VA; off for the ablation of table 2."""
     references: bool = True
     """Reference guidance; off removes D_ref's cross-attention (table 2, "No ref.")."""
+    reference_motion: bool = False
+    """Beyond the paper: add D1 of a reference's own latent to its features, its pose in the same terms as the frame's."""
+    coordinates: bool = False
+    """Beyond the paper: tell D_ref and the reference warp where in the picture they are. Turns and shifts of the head are motion
+    that is linear in the place; convolutions and rotary attention only know places relative to each other."""
     warp: WarpConfig | None = None
     """Decode by warping the references, or (None) paint every pixel as the paper does."""
 
@@ -105,6 +110,8 @@ def lite_vae_config() -> VAEConfig:
         fusion_head_dim=32,
         outer_temporal_kernel=1,
         inner_temporal_kernel=1,
+        reference_motion=True,
+        coordinates=True,
         warp=WarpConfig(),
     )
 
@@ -122,5 +129,7 @@ def tiny_vae_config(*, warp: bool = False) -> VAEConfig:
         decoder2_blocks=(1, 1, 1, 1),
         fusion_blocks=1,
         fusion_head_dim=8,
+        reference_motion=warp,
+        coordinates=warp,
         warp=WarpConfig() if warp else None,
     )

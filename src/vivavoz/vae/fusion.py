@@ -31,6 +31,13 @@ def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)
 
 
+def coordinates(height: int, width: int, like: Tensor) -> Tensor:
+    """x and y of every place, (2, height, width), from -1 to 1 between the picture's edges."""
+    ys = (2 * torch.arange(height, device=like.device, dtype=like.dtype) + 1) / height - 1
+    xs = (2 * torch.arange(width, device=like.device, dtype=like.dtype) + 1) / width - 1
+    return torch.stack([xs.expand(height, width), ys[:, None].expand(height, width)])
+
+
 @dataclass(frozen=True, slots=True)
 class FusionMemory:
     """One block's keys and values of the references, each (B, H, M*L, D); computed once per session."""
@@ -97,6 +104,7 @@ class ReferenceFusion(nn.Module):
             FusionBlock(config.feature_channels, config.fusion_head_dim, references=config.references)
             for _ in range(config.fusion_blocks)
         )
+        self.place = nn.Linear(2, config.feature_channels) if config.coordinates else None
 
     def remember(self, features: Tensor) -> tuple[FusionMemory, ...]:
         """References' E1 features (B, M, C, H/16, W/16), M >= 1 -> the keys and values of every block."""
@@ -114,6 +122,8 @@ class ReferenceFusion(nn.Module):
         rotation = axial_rotation(h, w, self.head_dim, x.device)
         token_mask = None if mask is None else mask.repeat_interleave(h * w, dim=1)
         tokens_NLC = x.permute(0, 2, 3, 4, 1).reshape(b * t, h * w, -1)
+        if self.place is not None:
+            tokens_NLC = tokens_NLC + self.place(coordinates(h, w, x).flatten(1).T)
         for i, block in enumerate(self.blocks):
             tokens_NLC = block(tokens_NLC, memory[i] if memory else None, token_mask, rotation)
         return tokens_NLC.reshape(b, t, h, w, -1).permute(0, 4, 1, 2, 3)

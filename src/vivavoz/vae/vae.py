@@ -127,11 +127,14 @@ class VAE(nn.Module):
         state.is_start = state.is_start and usable == 0
         return video[:, :, :usable]
 
-    def encode_references(self, pictures: Tensor, photos: Tensor | None = None, mask: Tensor | None = None) -> References:
+    def encode_references(
+        self, pictures: Tensor, photos: Tensor | None = None, mask: Tensor | None = None, latents: Tensor | None = None
+    ) -> References:
         """Reference pictures (B, M, 3, H, W) in [-1, 1], M >= 0, -> what decoding and generating need of them.
 
         `photos` (B, M, 3, H', W') are the same pictures as finely as they are to be shown, for the reference warp (default: the
-        pictures themselves). `mask` (B, M) is False for pictures that are only padding.
+        pictures themselves). `mask` (B, M) is False for pictures that are only padding. `latents` (B, M, C_z, H/64, W/64) replace
+        the encoder's own, where training knows better ones.
         """
         b, m, _, h, w = pictures.shape
         check_size(h, w)
@@ -140,7 +143,10 @@ class VAE(nn.Module):
         if m == 0:
             return References(pictures.new_zeros(b, 0, self.config.latent_channels, h // 64, w // 64), (), None, None, size)
         half, quarter, _, features = self.encoder.e1.pyramid(pictures.flatten(0, 1))
-        latents = torch.unflatten(self.encoder.encode_features(features).mean.squeeze(2), 0, (b, m))
+        if latents is None:
+            latents = torch.unflatten(self.encoder.encode_features(features).mean.squeeze(2), 0, (b, m))
+        if self.config.reference_motion:
+            features = features + self.d1(latents.flatten(0, 1).unsqueeze(2)).squeeze(2)
         warp = None
         if isinstance(self.head, ReferenceWarp):
             warp = self.head.remember(torch.unflatten(quarter, 0, (b, m)), torch.unflatten(half, 0, (b, m)))

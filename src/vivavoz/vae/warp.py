@@ -21,6 +21,7 @@ from vivavoz.nn.norm import ChannelRMSNorm
 from vivavoz.nn.stream import StreamState
 from vivavoz.vae.config import VAEConfig
 from vivavoz.vae.decoder import TEMPORAL_FACTORS, UpStage, UpStageState
+from vivavoz.vae.fusion import coordinates
 
 NUM_FIELDS = 7
 """Channels the head predicts for a reference: flow x, flow y, confidence, red, green, blue, mask."""
@@ -82,8 +83,9 @@ class ReferenceWarp(nn.Module):
             for i in range(3)
         )
         # E1's features of a reference at 1/4 and 1/2 tell the head where this person's lips and lids are.
-        self.join_quarter = nn.Conv2d(config.encoder1_channels[2], widths[2], 1)
-        self.join_half = nn.Conv2d(config.encoder1_channels[1], widths[3], 1)
+        self.num_coordinates = 2 if config.coordinates else 0
+        self.join_quarter = nn.Conv2d(config.encoder1_channels[2] + self.num_coordinates, widths[2], 1)
+        self.join_half = nn.Conv2d(config.encoder1_channels[1] + self.num_coordinates, widths[3], 1)
         self.norm_out = ChannelRMSNorm(widths[3])
         self.conv_out = CausalConv3d(widths[3], NUM_FIELDS, temporal_kernel=kernel)
         nn.init.zeros_(self.conv_out.weight)
@@ -108,11 +110,15 @@ class ReferenceWarp(nn.Module):
 
     def remember(self, quarter: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
         """Project E1's features (B, M, C, ., .) at 1/4 and 1/2 once per session."""
-        b = quarter.shape[0]
-        return (
-            self.join_quarter(quarter.flatten(0, 1)).unflatten(0, (b, -1)),
-            self.join_half(half.flatten(0, 1)).unflatten(0, (b, -1)),
-        )
+        return self._join(self.join_quarter, quarter), self._join(self.join_half, half)
+
+    def _join(self, projection: nn.Conv2d, features: Tensor) -> Tensor:
+        rows = features.flatten(0, 1)
+        if self.num_coordinates:
+            places = coordinates(int(rows.shape[2]), int(rows.shape[3]), rows)
+            rows = torch.cat([rows, places.expand(len(rows), -1, -1, -1)], dim=1)
+        joined: Tensor = projection(rows)
+        return torch.unflatten(joined, 0, features.shape[:2])
 
     def forward(
         self, x: Tensor, memory: tuple[Tensor, Tensor] | None, mask: Tensor | None = None, state: WarpState | None = None
