@@ -17,7 +17,7 @@ from torch import Tensor
 from vivavoz.errors import ConfigError
 from vivavoz.generator.state import CacheRead, GeneratorState
 from vivavoz.vae.vae import VAE, DecoderState, References
-from vivavoz.vae.warp import WarpFields, compose
+from vivavoz.vae.warp import compose
 
 if TYPE_CHECKING:
     from vivavoz.engine.model import Model
@@ -105,8 +105,7 @@ def decode_pictures(vae: VAE, z: Tensor, references: References, state: DecoderS
     else:
         # Half precision cannot tell neighbouring pixels apart: the fields are applied in float32.
         fields = vae.warp_fields(z, references, state)
-        fields = WarpFields(fields.flow.float(), fields.confidence.float(), fields.paint.float(), fields.mask.float())
-        video = compose(fields, references.photos, references.size)
+        video = compose(fields.float(), references.photos, references.size)
     return video.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 4, 1).contiguous()
 
 

@@ -1,7 +1,8 @@
 """The reference warp: a decoder head that bends the person's own photographs instead of painting every pixel.
 
-For every reference it predicts where each pixel of the new picture comes from (a flow) and how much to trust it, plus one
-painted layer with a mask for what no reference shows: the open mouth, uncovered background (docs/adr/0005-reference-warp.md).
+For every reference it predicts where each pixel of the new picture comes from (a flow), how much brighter it has become (a shade)
+and how much to trust it, plus one painted layer with a mask for what no reference shows: the open mouth, uncovered background
+(docs/adr/0005-reference-warp.md).
 The fields are made at half the side of the VAE's input, and applied to photographs of any size.
 
 Shapes: B batch, M references, C channels, T frames, h w the fields' size, H W the photographs' size.
@@ -10,6 +11,7 @@ Shapes: B batch, M references, C channels, T frames, h w the fields' size, H W t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 from typing import Self
 
 import torch
@@ -23,8 +25,11 @@ from vivavoz.vae.config import VAEConfig
 from vivavoz.vae.decoder import TEMPORAL_FACTORS, UpStage, UpStageState
 from vivavoz.vae.fusion import coordinates
 
-NUM_FIELDS = 7
-"""Channels the head predicts for a reference: flow x, flow y, confidence, red, green, blue, mask."""
+NUM_FIELDS = 8
+"""Channels the head predicts for a reference: flow x, flow y, confidence, red, green, blue, mask, shade."""
+
+MAX_SHADE = 0.7
+"""Largest natural logarithm of the gain a shade can ask for: half or double the light."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +40,16 @@ class WarpFields:
     """(B, M, 2, T, h, w): x and y offset from a pixel to its source, in grid_sample units (2 = the picture's side)."""
     confidence: Tensor
     """(B, M, 1, T, h, w): weights of the references; they sum to 1 over M."""
+    shade: Tensor
+    """(B, M, 1, T, h, w): gain of the warped reference's light; 1 leaves it."""
     paint: Tensor
     """(B, 3, T, h, w): the painted layer in [-1, 1]."""
     mask: Tensor
     """(B, 1, T, h, w): logits of how far the painted layer covers the warped references."""
+
+    def float(self) -> WarpFields:
+        """The same fields in float32."""
+        return WarpFields(*(getattr(self, field.name).float() for field in dataclass_fields(self)))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -91,7 +102,7 @@ class ReferenceWarp(nn.Module):
         nn.init.zeros_(self.conv_out.weight)
         assert self.conv_out.bias is not None
         with torch.no_grad():
-            self.conv_out.bias.copy_(torch.tensor([0.0, 0, 0, 0, 0, 0, -4]))  # untrained: the reference itself
+            self.conv_out.bias.copy_(torch.tensor([0.0, 0, 0, 0, 0, 0, -4, 0]))  # untrained: the reference itself
 
     def init_state(self, batch_size: int, num_references: int, height: int, width: int) -> WarpState:
         """A fresh state for features of `height` x `width` (1/16 of the VAE's input)."""
@@ -142,10 +153,11 @@ class ReferenceWarp(nn.Module):
         if mask is not None:
             logits = logits.masked_fill(~mask[:, :, None, None, None, None], -torch.inf)
         confidence = logits.softmax(dim=1)
-        layer = (confidence * x[:, :, 3:]).sum(dim=1)
+        layer = (confidence * x[:, :, 3:7]).sum(dim=1)
         return WarpFields(
             flow=2 * self.max_offset * torch.tanh(x[:, :, :2]),
             confidence=confidence,
+            shade=torch.exp(MAX_SHADE * torch.tanh(x[:, :, 7:])),
             paint=torch.tanh(layer[:, :3]),
             mask=layer[:, 3:],
         )
@@ -170,7 +182,8 @@ def sample_photos(photos: Tensor, flow: Tensor) -> Tensor:
 
 
 def compose(fields: WarpFields, photos: Tensor | None, size: tuple[int, int]) -> Tensor:
-    """Confidence-weighted sum of the warped photographs under the painted layer -> video (B, 3, T, *size) in [-1, 1].
+    """Confidence-weighted sum of the warped, shaded photographs under the painted layer -> video (B, 3, T, *size), nominally in
+    [-1, 1].
 
     Without photographs (M = 0) the painted layer is all there is.
     """
@@ -178,5 +191,6 @@ def compose(fields: WarpFields, photos: Tensor | None, size: tuple[int, int]) ->
     if photos is None:
         return paint
     warped = sample_photos(photos, resize_frames(fields.flow, size))
-    picture = (resize_frames(fields.confidence, size) * warped).sum(dim=1)
+    # Light is warped + 1. The confidences sum to 1, so one field carries both weight and gain.
+    picture = (resize_frames(fields.confidence * fields.shade, size) * (warped + 1)).sum(dim=1) - 1
     return torch.lerp(picture, paint, resize_frames(fields.mask, size).sigmoid())

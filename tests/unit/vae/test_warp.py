@@ -13,6 +13,7 @@ def fields(batch: int, references: int, frames: int, side: int, **change: torch.
     values = {
         "flow": torch.zeros(batch, references, 2, frames, side, side),
         "confidence": torch.full((batch, references, 1, frames, side, side), 1 / references),
+        "shade": torch.ones(batch, references, 1, frames, side, side),
         "paint": torch.zeros(batch, 3, frames, side, side),
         "mask": torch.full((batch, 1, frames, side, side), -50.0),
     }
@@ -42,6 +43,12 @@ def test_references_are_weighted_by_confidence() -> None:
     confidence = torch.tensor([0.25, 0.75]).reshape(1, 2, 1, 1, 1, 1).expand(1, 2, 1, 1, 4, 4)
     out = compose(fields(1, 2, 1, 4, confidence=confidence), photos, (8, 8))
     torch.testing.assert_close(out, torch.full_like(out, 0.5))
+
+
+def test_a_shade_scales_the_light() -> None:
+    photos = torch.zeros(1, 1, 3, 8, 8)  # grey: light 1
+    out = compose(fields(1, 1, 1, 4, shade=torch.full((1, 1, 1, 1, 4, 4), 1.25)), photos, (8, 8))
+    torch.testing.assert_close(out, torch.full_like(out, 0.25))
 
 
 def test_the_painted_layer_covers_by_its_mask() -> None:
