@@ -6,7 +6,7 @@ minutes; the generator then trains on its features, which are computed once.
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,8 +35,18 @@ class AudioTraining:
     seed: int = 0
 
 
-def train_audio_encoder(encoder: AudioEncoder, takes: Sequence[Take], settings: AudioTraining, folder: Path) -> None:
-    """Train until the budget is spent; resumes from `folder/audio.pt` and logs to `folder/audio.jsonl`."""
+def train_audio_encoder(
+    encoder: AudioEncoder,
+    takes: Sequence[Take],
+    settings: AudioTraining,
+    folder: Path,
+    *,
+    report: Callable[[dict[str, float]], None] | None = None,
+) -> None:
+    """Train until the budget is spent; resumes from `folder/audio.pt` and logs to `folder/audio.jsonl`.
+
+    `report` is handed every line of the log as it is written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     reach = settings.num_neighbours
     head = nn.Linear(encoder.config.num_features, settings.num_lip_labels * (2 * reach + 1))
@@ -69,9 +79,12 @@ def train_audio_encoder(encoder: AudioEncoder, takes: Sequence[Take], settings: 
         losses.append(float(loss.detach()))
         step, spent = step + 1, spent + time.monotonic() - begin
         if step % 20 == 0:
-            with (folder / "audio.jsonl").open("a") as log:
-                log.write(json.dumps({"step": step, "seconds": round(spent, 1), "loss": sum(losses) / len(losses)}) + "\n")
+            line = {"step": step, "seconds": round(spent, 1), "loss": sum(losses) / len(losses)}
             losses.clear()
+            with (folder / "audio.jsonl").open("a") as log:
+                log.write(json.dumps(line) + "\n")
+            if report is not None:
+                report(line)
         if spent - saved > settings.save_every_s:
             saved = spent
             save_checkpoint(folder / "audio.pt", Progress(step, spent), modules, optimizer)

@@ -40,6 +40,8 @@ class VAETraining:
     gradient_clip: float = 1.0
     label_noise: float = 0.1
     """Standard deviation of the noise on label latents, so that the decoder forgives a generator's small errors."""
+    reference_noise: float = 0.3
+    """The same on the references' label latents, which at inference come from the encoder."""
     joint_start: float = 0.45
     """Share of the budget after which the encoder's own latents begin to be decoded."""
     joint_odds: float = 0.5
@@ -143,7 +145,7 @@ def train_vae(
         joint = float(torch.rand((), generator=random)) < odds
         loss = torch.zeros(())
         z = target + settings.label_noise * torch.randn(target[..., :1, :1].shape, generator=random)
-        if joint or step % settings.encoder_every == 0:
+        if joint or (step + 1) % settings.encoder_every == 0:
             posterior = encode(vae, clips)
             loss = latent_loss(posterior, target, settings)
             sums["latent"].append(float(loss.detach()))
@@ -151,7 +153,7 @@ def train_vae(
                 z = posterior.sample(random)
         known = None if joint else label_references(latents, clips, side)
         if known is not None:
-            known = known + settings.label_noise * torch.randn(known[..., :1, :1].shape, generator=random)
+            known = known + settings.reference_noise * torch.randn(known[..., :1, :1].shape, generator=random)
         pixel_loss, parts = loss_of(vae, clips, z, settings, guided=not joint, reference_latents=known)
         (loss + pixel_loss).backward()
         norm = float(torch.nn.utils.clip_grad_norm_(vae.parameters(), settings.gradient_clip))

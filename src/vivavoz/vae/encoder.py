@@ -157,6 +157,13 @@ class Encoder(nn.Module):
         x = self.e2.conv_out(F.silu(self.e2.norm_out(x)), state and state.conv_out)
         return self.posterior(x)
 
+    def features(self, video: Tensor) -> Tensor:
+        """E1 alone on a whole clip: (B, 3, 1 + 4n, H, W) -> (B, C_f, 1 + n, H/16, W/16)."""
+        x: Tensor = self.e1.conv_in(video.contiguous(memory_format=torch.channels_last_3d))
+        for stage in self.e1.stages:
+            x = stage(x)
+        return x
+
     def encode_features(self, features: Tensor) -> Posterior:
         """E2 on E1's features of single pictures, (B, C, H/16, W/16), so that references run through E1 only once."""
         x = features.unsqueeze(2)
