@@ -1,7 +1,7 @@
 """Teaching the `lite` encoder to write label latents: E2 on the features of an E1 that the decoder's training has shaped.
 
-E1 learns from the decoder, which needs its view of the references to place lips and lids. By then E2's task is a small regression, so
-E1 stays as it is, its features are computed once, and E2 sees them many times (docs/adr/0006-label-latents.md).
+E1 learns from the decoder, which needs its view of the references to place lips and lids. By then E2's task is a small
+regression, so E1 stays as it is, its features are computed once, and E2 sees them many times (docs/adr/0006-label-latents.md).
 
 It holds for an encoder whose E2 looks at one latent frame at a time (`inner_temporal_kernel` 1, as in `lite`).
 
@@ -10,7 +10,7 @@ Shapes: C features of E1 at 1/16, h w their size; every latent frame is a sample
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,8 +53,19 @@ def collect_features(vae: VAE, batches: Iterable[Clips], num_batches: int, laten
     return torch.cat(features).clone(), torch.cat(targets).clone()
 
 
-def train_encoder(vae: VAE, features: Tensor, targets: Tensor, settings: EncoderTraining, folder: Path) -> None:
-    """Train E2 on features and targets; resumes from `folder/encoder.pt` and logs to `folder/encoder.jsonl`."""
+def train_encoder(
+    vae: VAE,
+    features: Tensor,
+    targets: Tensor,
+    settings: EncoderTraining,
+    folder: Path,
+    *,
+    report: Callable[[dict[str, float]], None] | None = None,
+) -> None:
+    """Train E2 on features and targets; resumes from `folder/encoder.pt` and logs to `folder/encoder.jsonl`.
+
+    `report` is handed every line of the log as it is written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     e2 = vae.encoder.e2
     optimizer = torch.optim.AdamW(e2.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
@@ -87,6 +98,8 @@ def train_encoder(vae: VAE, features: Tensor, targets: Tensor, settings: Encoder
             losses.clear()
             with (folder / "encoder.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
+            if report is not None:
+                report(line)
         if spent - saved > settings.save_every_s:
             saved = spent
             save_checkpoint(folder / "encoder.pt", Progress(step, spent), {"e2": e2}, optimizer)

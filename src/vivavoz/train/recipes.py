@@ -7,6 +7,7 @@ from vivavoz.errors import ConfigError
 from vivavoz.presets import Preset, lite
 from vivavoz.train.audio_training import AudioTraining
 from vivavoz.train.clips import ClipConfig
+from vivavoz.train.encoder_training import EncoderTraining
 from vivavoz.train.generator_training import GeneratorTraining
 from vivavoz.train.vae_training import VAETraining
 
@@ -20,12 +21,23 @@ class VAEPhase:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EncoderSource:
+    """Clips whose features E2 learns from."""
+
+    clips: ClipConfig
+    num_batches: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class LiteRecipe:
-    """A training of the embedded model from portraits and speech: VAE, audio encoder and generator, one after the other."""
+    """A training of the embedded model from portraits and speech: VAE, its E2, audio encoder, generator, one after another."""
 
     preset: Preset
     vae: tuple[VAEPhase, ...]
     """Each phase goes on from the weights of the one before."""
+    encoder_sources: tuple[EncoderSource, ...]
+    """What E2 learns from once the VAE's phases have shaped E1."""
+    encoder: EncoderTraining
     audio: AudioTraining
     generator: tuple[GeneratorTraining, ...]
     """Each phase goes on from the averaged weights of the one before."""
@@ -43,14 +55,16 @@ class LiteRecipe:
     @property
     def budget_s(self) -> float:
         """Seconds of training, all phases together."""
-        return sum([*(phase.training.budget_s for phase in self.vae), self.audio.budget_s, *(g.budget_s for g in self.generator)])
+        phases_s = [*(phase.training.budget_s for phase in self.vae), self.encoder.budget_s, self.audio.budget_s]
+        return sum(phases_s) + sum(training.budget_s for training in self.generator)
 
 
 def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
-    """The recipe of the weights that ship: `minutes` of training in all, the preparation of the corpora not counted.
+    """The recipe of the weights that ship: `minutes` of training in all, the preparation of data not counted.
 
-    The VAE learns to move portraits from the animator's flows alone, then from pixels, then over time. The audio encoder learns to
-    hear lips. The generator learns motion where label latents, alike everywhere, are cheapest, and then at their real size.
+    The VAE learns to move portraits from the animator's flows alone, then from pixels, then over time; then its E2 learns to
+    write label latents, and the audio encoder to hear lips. The generator learns motion on a single place of the latents, which
+    is cheapest and says it all, as label latents are alike everywhere, and then gets used to their real size.
 
     Raises:
         ConfigError: `minutes` is not a positive number.
@@ -63,24 +77,40 @@ def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
     flows = VAEPhase(
         clips=ClipConfig(num_people=2, clips_per_person=3, num_frames=1, size=size, reference_odds=(0.0, 1.0, 0.0, 0.0), seed=1),
         training=VAETraining(
-            budget_s=0.17 * total_s, learning_rate=1.5e-3, pixel_weight=0.0, joint_odds=0.0, encoder_every=5, warmup_steps=50
+            budget_s=0.16 * total_s, learning_rate=1.5e-3, pixel_weight=0.0, joint_odds=0.0, encoder_every=5, warmup_steps=50
         ),
     )
     pixels = VAEPhase(
-        clips=ClipConfig(num_people=2, clips_per_person=3, num_frames=1, size=size, reference_odds=(0.03, 0.72, 0.15, 0.1), seed=2),
-        training=VAETraining(budget_s=0.24 * total_s, joint_odds=0.0, encoder_every=10**9, warmup_steps=30),
+        clips=ClipConfig(
+            num_people=2, clips_per_person=3, num_frames=1, size=size, reference_odds=(0.03, 0.72, 0.15, 0.10), seed=2
+        ),
+        training=VAETraining(budget_s=0.23 * total_s, joint_odds=0.0, encoder_every=10**9, warmup_steps=30),
     )
     frames = VAEPhase(
         clips=ClipConfig(
             num_people=2, clips_per_person=2, num_frames=5, size=size, reference_odds=(0.04, 0.64, 0.18, 0.14), seed=3
         ),
-        training=VAETraining(
-            budget_s=0.13 * total_s, learning_rate=6e-4, joint_odds=0.0, encoder_every=10**9, warmup_steps=30
-        ),
+        training=VAETraining(budget_s=0.13 * total_s, learning_rate=6e-4, joint_odds=0.0, encoder_every=10**9, warmup_steps=30),
     )
-    motion = GeneratorTraining(budget_s=0.28 * total_s, batch_size=32, num_latents=12, latent_side=1, ema_decay=0.99)
+    pictures, clips = (
+        EncoderSource(
+            clips=ClipConfig(
+                num_people=num_people,
+                clips_per_person=clips_per_person,
+                num_frames=num_frames,
+                size=size,
+                reference_odds=(1.0,),
+                num_rigs=16,
+                clips_per_rig=2,
+                seed=50 + num_frames,
+            ),
+            num_batches=math.ceil(minutes),
+        )
+        for num_frames, num_people, clips_per_person in ((1, 4, 6), (5, 3, 2))
+    )
+    motion = GeneratorTraining(budget_s=0.27 * total_s, batch_size=32, num_latents=12, latent_side=1, ema_decay=0.99)
     places = GeneratorTraining(
-        budget_s=0.1 * total_s,
+        budget_s=0.09 * total_s,
         batch_size=12,
         num_latents=16,
         latent_side=size // preset.vae.spatial_factor,
@@ -92,6 +122,8 @@ def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
     return LiteRecipe(
         preset=preset,
         vae=(flows, pixels, frames),
-        audio=AudioTraining(budget_s=0.08 * total_s),
+        encoder_sources=(pictures, clips),
+        encoder=EncoderTraining(budget_s=0.05 * total_s),
+        audio=AudioTraining(budget_s=0.07 * total_s),
         generator=(motion, places),
     )

@@ -1,0 +1,94 @@
+import math
+
+import pytest
+import torch
+
+from vivavoz.train.losses import flow_error, gradient_l1, mask_error, paint_error, weighted_l1
+from vivavoz.vae.warp import WarpFields
+
+
+def video(seed, *shape):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_weighted_l1_is_the_weighted_mean():
+    prediction, target = torch.zeros(1, 3, 1, 2, 2), torch.zeros(1, 3, 1, 2, 2)
+    prediction[..., 0, 0] = 0.5
+    weight = torch.ones(1, 1, 1, 2, 2)
+    assert float(weighted_l1(prediction, target, weight)) == pytest.approx(0.5 / 4)
+    weight[..., 0, 0] = 5
+    assert float(weighted_l1(prediction, target, weight)) == pytest.approx(0.5 * 5 / 8)
+    assert float(weighted_l1(target, target, weight)) == 0
+
+
+def test_gradients_see_edges_not_levels():
+    target = video(0, 1, 3, 2, 16, 16)
+    weight = torch.ones(1, 1, 2, 16, 16)
+    assert float(gradient_l1(target + 0.3, target, weight)) < 1e-6
+    assert float(gradient_l1(target, target, weight)) == 0
+    assert float(gradient_l1(torch.roll(target, 1, -1), target, weight)) > 0.1
+
+
+def test_gradient_of_a_ramp():
+    # A slope of 0.1 per pixel is 0.2 and 0.4 per pixel of the halved pictures.
+    ramp = (0.1 * torch.arange(16.0)).expand(1, 3, 1, 16, 16)
+    sizes = (16, 8, 4)
+    expected = sum(0.1 * 2**scale * (size - 1) / size for scale, size in enumerate(sizes)) / 3
+    value = gradient_l1(ramp, torch.zeros_like(ramp), torch.ones(1, 1, 1, 16, 16))
+    assert float(value) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_weight_moves_the_gradient_loss_to_where_it_is():
+    target = torch.zeros(1, 3, 1, 8, 8)
+    prediction = target.clone()
+    prediction[..., 2, 2] = 1
+    near, far = torch.ones(1, 1, 1, 8, 8), torch.ones(1, 1, 1, 8, 8)
+    near[..., :4, :4] = 10
+    far[..., 4:, 4:] = 10
+    plain = gradient_l1(prediction, target, torch.ones(1, 1, 1, 8, 8))
+    assert gradient_l1(prediction, target, near) > plain > gradient_l1(prediction, target, far)
+
+
+def fields(flow, mask, paint):
+    extra = {}
+    for name in WarpFields.__dataclass_fields__:
+        if name not in ("flow", "mask", "paint"):
+            extra[name] = torch.zeros_like(mask)
+    return WarpFields(flow=flow, mask=mask, paint=paint, **extra)
+
+
+def test_flow_error_counts_cells_of_the_first_reference():
+    true = torch.zeros(1, 2, 1, 8, 8)
+    flow = torch.zeros(1, 2, 2, 1, 8, 8)
+    flow[:, 0, 0] = 2 / 8  # one cell to the right
+    flow[:, 1] = 99.0
+    weight = torch.ones(1, 1, 1, 8, 8)
+    given = fields(flow, torch.zeros(1, 1, 1, 8, 8), torch.zeros(1, 3, 1, 8, 8))
+    assert float(flow_error(given, true, weight)) == pytest.approx(1.0)
+    flow[:, 0, 1, ..., 4:] = -4 / 8  # and two up in the right half, which does not count
+    weight[..., 4:] = 0
+    assert float(flow_error(given, true, weight)) == pytest.approx(1.0)
+    weight[..., 4:] = 1
+    assert float(flow_error(given, true, weight)) == pytest.approx(2.0)
+
+
+def test_mask_error_is_the_weighted_cross_entropy():
+    logits = torch.full((1, 1, 1, 4, 4), 2.0)
+    given = fields(torch.zeros(1, 1, 2, 1, 4, 4), logits, torch.zeros(1, 3, 1, 4, 4))
+    true, weight = torch.zeros(1, 1, 1, 4, 4), torch.ones(1, 1, 1, 4, 4)
+    true[..., :2] = 1
+    hit, miss = math.log1p(math.exp(-2)), math.log1p(math.exp(2))
+    assert float(mask_error(given, true, weight)) == pytest.approx((hit + miss) / 2)
+    weight[..., :2] = 3
+    assert float(mask_error(given, true, weight)) == pytest.approx((3 * hit + miss) / 4)
+
+
+def test_paint_is_compared_where_it_shows():
+    paint = torch.zeros(1, 3, 1, 4, 4)
+    target = torch.full((1, 3, 1, 8, 8), 0.5)
+    mask = torch.zeros(1, 1, 1, 4, 4)
+    given = fields(torch.zeros(1, 1, 2, 1, 4, 4), torch.zeros_like(mask), paint)
+    assert float(paint_error(given, target, mask)) == 0
+    mask[..., 1:3, 1:3] = 1
+    paint[..., 0, 0] = 100.0
+    assert float(paint_error(given, target, mask)) == pytest.approx(0.5 * 12 / 13)
