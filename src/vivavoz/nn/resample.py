@@ -49,6 +49,15 @@ def average_channels(x: Tensor, num_channels: int) -> Tensor:
     return torch.unflatten(x, 1, (num_channels, -1)).mean(dim=2)
 
 
+@torch.no_grad()
+def duplicate_channels_(conv: CausalConv3d, k: int) -> None:
+    """Let a convolution from C to C*k channels start as a copy of every channel to its k moments: a clip starts as its stills."""
+    conv.weight.zero_()
+    conv.weight[:, :, 0, 1, 1] = torch.eye(conv.in_channels).repeat_interleave(k, dim=0)
+    assert conv.bias is not None
+    conv.bias.zero_()
+
+
 def split_first(x: Tensor, temporal: Callable[[Tensor], Tensor], *, is_start: bool) -> Tensor:
     """Apply `temporal` along time, but let the very first frame of a stream pass: it depends on nothing but itself."""
     if not is_start:
@@ -129,6 +138,8 @@ class CausalUpsample(_Resample):
         self.repeats = c_out * spatial**2 // c_in
         self.conv_s = CausalConv3d(c_in, c_out * spatial**2, temporal_kernel=temporal_kernel)
         self.conv_t = CausalConv3d(c_out, c_out * temporal, temporal_kernel=1) if temporal > 1 else None
+        if self.conv_t is not None:
+            duplicate_channels_(self.conv_t, temporal)
 
     def _main(self, x: Tensor, state: ConvState | None, *, is_start: bool) -> Tensor:
         x = unfold_space(self.conv_s(x, state), self.spatial)
