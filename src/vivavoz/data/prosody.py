@@ -19,6 +19,7 @@ _PITCH_WINDOW_SAMPLES = 640
 _LOWEST_HZ = 65.0
 _HIGHEST_HZ = 420.0
 _VOICED = 0.45
+_AUDIBLE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +67,7 @@ def analyse(samples: Floats, *, rate_hz: float = FRAME_RATE) -> Prosody:
     if num_frames == 0:
         return Prosody(loudness=np.zeros(0, np.float32), f0_hz=np.zeros(0, np.float32), accents=())
     loudness = band_loudness(samples, num_frames, rate_hz=rate_hz)
-    f0_hz = _pitch(samples, num_frames, rate_hz)
+    f0_hz = np.where(loudness > _AUDIBLE, _pitch(samples, num_frames, rate_hz), np.float32(0.0))
     return Prosody(loudness=loudness, f0_hz=f0_hz, accents=_accents(loudness, f0_hz, rate_hz))
 
 
@@ -94,10 +95,14 @@ def _at_centres(track: npt.NDArray[np.float64], num_frames: int, rate_hz: float)
 
 
 def _pitch(samples: Floats, num_frames: int, rate_hz: float) -> Floats:
-    """Fundamental frequency by normalised autocorrelation, 0 where the sound is not periodic or too quiet."""
+    """Fundamental frequency by normalised autocorrelation, 0 where the sound is not periodic."""
+    from scipy.signal import butter, sosfiltfilt
+
     half = _PITCH_WINDOW_SAMPLES // 2
     centres = ((np.arange(num_frames) + 0.5) / rate_hz * SAMPLE_RATE_HZ).astype(int)
     padded = np.pad(samples.astype(np.float64), (half, half + int(SAMPLE_RATE_HZ / rate_hz)))
+    # Mains hum is no voice.
+    padded = sosfiltfilt(butter(2, _LOWEST_HZ, "highpass", fs=SAMPLE_RATE_HZ, output="sos"), padded)
     windows = padded[centres[:, None] + np.arange(_PITCH_WINDOW_SAMPLES)]
     taper = np.hanning(_PITCH_WINDOW_SAMPLES)
     windows = (windows - windows.mean(axis=1, keepdims=True)) * taper
@@ -110,7 +115,8 @@ def _pitch(samples: Floats, num_frames: int, rate_hz: float) -> Floats:
     normalised = correlation[:, lags] / np.maximum(power, 1e-12) * (own[0] / own[lags])
     # A short lag is preferred among equals, or every pitch could be its own half.
     best = np.argmax(normalised - 0.1 * lags / lags[-1], axis=1)
-    voiced = (normalised[np.arange(num_frames), best] > _VOICED) & (power[:, 0] > 1e-3 * max(float(power.max()), 1e-6))
+    # A best lag at either end of the range belongs to something outside it.
+    voiced = (normalised[np.arange(num_frames), best] > _VOICED) & (best > 0) & (best < len(lags) - 1)
     return np.where(voiced, SAMPLE_RATE_HZ / lags[best], 0.0).astype(np.float32)
 
 

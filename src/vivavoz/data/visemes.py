@@ -118,7 +118,7 @@ _FORCE_OF = {
     "upper_raise": "place",
     "tongue": "place",
 }
-_REACH_S = {"opening": 0.035, "rounding": 0.08, "place": 0.035}
+_REACH_S = {"opening": 0.025, "rounding": 0.06, "place": 0.035}
 _YIELDING_S = 0.03
 """Part of a sound, at each of its ends, in which it gives way to its neighbour."""
 _FAINT = 1e-3
@@ -187,7 +187,7 @@ def _pulls(phonemes: Sequence[Phoneme], times_s: Track, heard: Track) -> list[_P
         loud = float(heard[first:last].max(initial=0.0))
         for index, viseme in enumerate(visemes):
             if phoneme.symbol in VOWELS:
-                viseme = viseme._replace(jaw=viseme.jaw * (0.6 + 0.4 * loud))
+                viseme = viseme._replace(jaw=viseme.jaw * (0.7 + 0.4 * loud))
             start_s = phoneme.start_s + index * share_s
             pulls.append(_Pull(viseme, start_s, start_s + share_s))
     return pulls

@@ -62,3 +62,10 @@ def test_shape_is_checked() -> None:
     with pytest.raises(DataError, match="mono"):
         analyse(np.zeros((2, 100), np.float32))
     assert len(analyse(np.zeros(0, np.float32)).loudness) == 0
+
+
+def test_mains_hum_is_no_voice() -> None:
+    hum = 0.01 * np.sin(2 * np.pi * 60.0 * np.arange(2 * RATE_HZ) / RATE_HZ)
+    f0_hz = analyse(syllables([1.0], [1.0], 2.0) + hum.astype(np.float32)).f0_hz
+    assert not f0_hz[:15].any()
+    assert f0_hz[25] == pytest.approx(120.0, rel=0.03)
