@@ -80,6 +80,10 @@ def write_text(path):
     path.write_text("not a checkpoint\nat all")
 
 
+def write_words(path):
+    path.write_text("something else")
+
+
 def write_empty(path):
     path.write_bytes(b"")
 
@@ -118,6 +122,7 @@ def write_another_format(path):
     "write",
     [
         write_text,
+        write_words,
         write_empty,
         write_bare_weights,
         write_a_tensor,

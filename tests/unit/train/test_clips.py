@@ -1,0 +1,127 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from tests.unit.train.faces import clip_config, portraits
+from vivavoz.data.rig import Rig
+from vivavoz.data.rig_labels import LABELS
+from vivavoz.train.clips import MIRROR_SIGN, MIRRORED, AnimatedClips, animate, pictures
+
+
+def batches(count, **changes):
+    people = portraits()
+    return list(itertools.islice(AnimatedClips(people.images, people.landmarks, clip_config(**changes)), count))
+
+
+def rig():
+    return Rig.from_image(portraits().images[0], portraits().landmarks[0])
+
+
+def animated(seed, **changes):
+    names = ("frames", "references", "labels", "reference_labels", "flow", "mask", "region")
+    config = clip_config(size=128, clips_per_person=3, **changes)
+    return dict(zip(names, animate(rig(), config, 2, np.random.default_rng(seed)), strict=True))
+
+
+def is_mirrored(seed):
+    return np.abs(animated(seed)["flow"] - animated(seed, mirror=False)["flow"]).max() > 1e-6
+
+
+def test_shapes_and_ranges():
+    (clips,) = batches(1, num_people=2, num_frames=5, reference_odds=(0.0, 0.0, 1.0))
+    assert clips.frames.shape == (4, 5, 64, 64, 3)
+    assert clips.references.shape == (2, 2, 64, 64, 3)
+    assert clips.labels.shape == (4, 5, len(LABELS))
+    assert clips.reference_labels.shape == (2, 2, len(LABELS))
+    assert clips.flow.shape == (4, 2, 5, 32, 32)
+    assert clips.mask.shape == clips.region.shape == (4, 1, 5, 32, 32)
+    assert set(clips.region.unique().tolist()) == {0.0, 1.0, 2.0}
+    assert 0 <= clips.mask.min() <= clips.mask.max() <= 1
+    moving = (clips.frames[:, 0] != clips.frames[:, 4]).any()
+    assert moving
+    video = pictures(clips.frames)
+    assert video.shape == (4, 5, 3, 64, 64)
+    assert -1 <= video.min() < video.max() <= 1
+
+
+def test_no_references():
+    (clips,) = batches(1, reference_odds=(1.0,))
+    assert clips.references.shape == (1, 0, 64, 64, 3)
+    assert clips.reference_labels.shape == (1, 0, len(LABELS))
+
+
+def test_the_seed_decides():
+    first, again, other = (batches(2, seed=seed) for seed in (3, 3, 4))
+    for one, two in zip(first, again, strict=True):
+        assert all(torch.equal(getattr(one, name), getattr(two, name)) for name in one.__dataclass_fields__)
+    assert not torch.equal(first[0].frames, other[0].frames)
+    assert not torch.equal(first[0].frames, first[1].frames)
+
+
+def test_every_portrait_has_its_turn():
+    # Of two portraits, each rigged twice and used once, four clips see each of them twice.
+    seen = batches(4, clips_per_person=1, num_rigs=1, clips_per_rig=1, mirror=False, max_zoom=1.0)
+    openings = sorted(float(clips.reference_labels[0, 0, LABELS.index("opening")]) for clips in seen)
+    assert openings[0] == pytest.approx(openings[1])
+    assert openings[2] == pytest.approx(openings[3])
+    assert openings[1] < openings[2] - 0.1
+
+
+def test_mirrored_labels_say_what_the_mirrored_picture_shows():
+    row = np.zeros(len(LABELS), np.float32)
+    row[[LABELS.index(name) for name in ("eye_open_left", "yaw", "pitch", "smile")]] = 1, 2, 3, 4
+    mirrored = row[list(MIRRORED)] * MIRROR_SIGN
+    expected = {"eye_open_right": 1, "yaw": -2, "pitch": 3, "smile": 4}
+    assert {name: value for name, value in zip(LABELS, mirrored, strict=True) if value} == expected
+    assert np.array_equal(mirrored[list(MIRRORED)] * MIRROR_SIGN, row)
+    for left in ("eye_open_left", "brow_left"):
+        assert LABELS[MIRRORED[LABELS.index(left)]] == left.replace("left", "right")
+
+
+def test_mirrored_labels_are_those_of_a_mirrored_motion():
+    """A face that is its own mirror image, moved the other way round, has the mirrored labels."""
+    from vivavoz.data.motion import Motion
+
+    one = Motion.from_columns(1, {"yaw": 6.0, "roll": 3.0, "blink_left": 0.7, "gaze_x": 0.5, "shift_x": 0.02, "jaw": 0.4}).values
+    other = Motion.from_columns(
+        1, {"yaw": -6.0, "roll": -3.0, "blink_right": 0.7, "gaze_x": -0.5, "shift_x": -0.02, "jaw": 0.4}
+    ).values
+    labels = rig().labels(np.concatenate([one, other]))
+    np.testing.assert_allclose(labels[0][list(MIRRORED)] * MIRROR_SIGN, labels[1], atol=0.05)
+
+
+def test_mirroring_flips_everything_alike():
+    seed = next(seed for seed in range(20) if is_mirrored(seed))
+    plain, mirrored = animated(seed, mirror=False), animated(seed)
+    assert np.array_equal(mirrored["mask"], plain["mask"][..., ::-1])
+    assert np.array_equal(mirrored["region"], plain["region"][..., ::-1])
+    assert np.array_equal(mirrored["flow"][:, 0], -plain["flow"][:, 0, ..., ::-1])
+    assert np.array_equal(mirrored["flow"][:, 1], plain["flow"][:, 1, ..., ::-1])
+    assert np.array_equal(mirrored["labels"], plain["labels"][..., list(MIRRORED)] * MIRROR_SIGN)
+    assert np.array_equal(mirrored["reference_labels"], plain["reference_labels"][..., list(MIRRORED)] * MIRROR_SIGN)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_the_flow_takes_the_frame_from_the_first_reference_outside_the_mask(mirrored):
+    seed = next(seed for seed in range(20) if is_mirrored(seed) == mirrored)
+    clips = animated(seed)
+    frames = torch.from_numpy(clips["frames"][:, 0]).float().permute(0, 3, 1, 2)
+    portrait = torch.from_numpy(clips["references"][:1]).float().permute(0, 3, 1, 2).expand(3, -1, -1, -1)
+    flow = torch.nn.functional.interpolate(torch.from_numpy(clips["flow"][:, :, 0]), size=128, mode="bilinear")
+    centres = (torch.arange(128) * 2 + 1) / 128 - 1
+    identity = torch.stack(torch.meshgrid(centres, centres, indexing="xy"))
+    warped = torch.nn.functional.grid_sample(
+        portrait, (identity + flow).permute(0, 2, 3, 1), padding_mode="reflection", align_corners=False
+    )
+    covered = torch.nn.functional.interpolate(torch.from_numpy(clips["mask"][:, :, 0]), size=128)[:, 0] > 0.01
+    # Light changes over time and the labels know by how much, so only the picture's relation to its own light is compared.
+    gain = (frames.mean((1, 2, 3)) / warped.mean((1, 2, 3)))[:, None, None, None]
+    error = (warped * gain - frames).abs().mean(1)[~covered].mean()
+    unwarped = (portrait * gain - frames).abs().mean(1)[~covered].mean()
+    assert error < 0.35 * unwarped
+    wrong = torch.nn.functional.grid_sample(
+        portrait, (identity + flow * torch.tensor([-1.0, 1])[:, None, None]).permute(0, 2, 3, 1), align_corners=False
+    )
+    assert error < 0.5 * (wrong * gain - frames).abs().mean(1)[~covered].mean()

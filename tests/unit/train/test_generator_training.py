@@ -1,0 +1,166 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.unit.train.clock import Stopped, tick
+from tests.unit.train.faces import small_preset
+from vivavoz.data.rig_labels import LABELS
+from vivavoz.engine.model import Model
+from vivavoz.errors import ConfigError
+from vivavoz.train import generator_training
+from vivavoz.train.checkpoint import read_progress, read_weights
+from vivavoz.train.generator_training import GeneratorTraining, Take, draw_windows, generator_loss, hear, train_generator
+from vivavoz.train.label_latents import LabelLatents
+
+SETTINGS = GeneratorTraining(budget_s=4, batch_size=4, num_latents=4, latent_side=1, save_every_s=1, reference_noise=0.0)
+CHANNELS = small_preset().generator.latent_channels
+
+
+def model(seed=0):
+    return Model.initialised(small_preset(), seed)
+
+
+def raw_takes(count=3, num_frames=40):
+    """Every label of a picture is ten times its index plus the variant, so that a window tells where it was cut."""
+    rng = np.random.default_rng(0)
+    takes = []
+    for take in range(count):
+        rows = np.broadcast_to(10.0 * np.arange(num_frames)[None, :, None], (2, num_frames, len(LABELS)))
+        labels = (rows + np.arange(2)[:, None, None]).astype(np.float32)
+        windows = torch.from_numpy(rng.normal(size=(num_frames, 16, 80)).astype(np.float32)) + take
+        takes.append(Take(windows, labels, labels[:, 0] - 500))
+    return takes
+
+
+def smooth_takes():
+    """Labels of the size that labels have, following the sound's loudness."""
+    rng = np.random.default_rng(1)
+    takes = []
+    for _ in range(3):
+        loud = np.repeat(rng.normal(size=10), 4).astype(np.float32)
+        labels = np.broadcast_to(loud[None, :, None], (2, 40, len(LABELS))).astype(np.float32)
+        windows = torch.from_numpy(np.broadcast_to(loud[:, None, None], (40, 16, 80)).copy())
+        takes.append(Take(windows, labels, np.zeros((2, len(LABELS)), np.float32)))
+    return takes
+
+
+def heard(takes):
+    return hear(model().audio.encoder, takes)
+
+
+@pytest.mark.parametrize("starts_video", [True, False])
+def test_a_window_is_cut_out_of_sound_and_labels_alike(starts_video):
+    settings = GeneratorTraining(budget_s=1, batch_size=8, num_latents=4, latent_side=1, start_odds=float(starts_video))
+    takes = [replace(take, features=torch.from_numpy(take.labels[0, :, :1]).repeat(1, 16)) for take in raw_takes()]
+    latents = LabelLatents(len(LABELS), 64)
+    windows = draw_windows(takes, latents, settings, np.random.default_rng(0))
+    num_frames = 13 if starts_video else 16
+    assert windows.starts_video == starts_video
+    assert windows.clean.shape == (8, 64, 4, 1, 1)
+    assert windows.features.shape == (8, num_frames, 16)
+    first = windows.features[:, 0, 0] / 10  # which picture the window begins with
+    assert ((first == 0) if starts_video else (first % 4 == 1)).all()
+    # The level of every latent is the mean of its four pictures, the first one's that picture itself.
+    levels = windows.clean[:, 0, :, 0, 0] - windows.clean[:, :1, 0, 0, 0] + windows.features[:, :1, 0]
+    rows = windows.features[..., 0]
+    if starts_video:
+        expected = torch.cat([rows[:, :1], rows[:, 1:].unflatten(1, (3, 4)).mean(2)], dim=1)
+    else:
+        expected = rows.unflatten(1, (4, 4)).mean(2)
+        expected = expected - expected[:, :1] + rows[:, :1]
+    torch.testing.assert_close(levels, expected)
+
+
+def test_the_first_reference_is_the_portrait_as_it_is():
+    windows = draw_windows(heard(raw_takes()), LabelLatents(len(LABELS), 64), SETTINGS, np.random.default_rng(0))
+    assert windows.references.shape == (4, 64, 3, 1, 1)
+    first = windows.references[:, 0, 0, 0, 0]
+    assert ((first == -500) | (first == -499)).all()
+    assert (windows.references[:, 0, 1:] >= 0).all()
+    noisy = draw_windows(
+        heard(raw_takes()), LabelLatents(len(LABELS), 64), replace(SETTINGS, reference_noise=0.5), np.random.default_rng(0)
+    )
+    assert (noisy.references - windows.references).std() == pytest.approx(0.5, rel=0.1)
+
+
+def test_the_draw_decides():
+    takes, latents = heard(raw_takes()), LabelLatents(len(LABELS), 64)
+    one, two, other = (draw_windows(takes, latents, SETTINGS, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert torch.equal(one.clean, two.clean)
+    assert one.clean.shape != other.clean.shape or not torch.equal(one.clean, other.clean)
+
+
+def test_takes_that_were_not_heard_are_refused():
+    with pytest.raises(ConfigError, match="hear"):
+        draw_windows(raw_takes(), LabelLatents(len(LABELS)), SETTINGS, np.random.default_rng(0))
+
+
+def test_twenty_steps_lower_the_loss():
+    generator = model().generator.train()
+    takes, latents = heard(smooth_takes()), LabelLatents(len(LABELS), CHANNELS)
+    optimizer = torch.optim.AdamW(generator.parameters(), lr=5e-3)
+
+    @torch.no_grad()
+    def measure():
+        rng, draws = torch.Generator().manual_seed(9), np.random.default_rng(9)
+        return sum(
+            float(generator_loss(generator, draw_windows(takes, latents, SETTINGS, draws), SETTINGS, len(LABELS), rng))
+            for _ in range(8)
+        )
+
+    before = measure()
+    rng, draws = torch.Generator().manual_seed(0), np.random.default_rng(0)
+    for _ in range(20):
+        generator_loss(generator, draw_windows(takes, latents, SETTINGS, draws), SETTINGS, len(LABELS), rng).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert measure() < 0.85 * before
+
+
+def test_lips_weigh_more():
+    generator = model().generator
+    windows = draw_windows(heard(smooth_takes()), LabelLatents(len(LABELS), CHANNELS), SETTINGS, np.random.default_rng(0))
+
+    def loss(lip_weight, num_lip_labels):
+        settings = GeneratorTraining(budget_s=1, lip_weight=lip_weight, num_lip_labels=num_lip_labels)
+        with torch.no_grad():
+            return float(generator_loss(generator, windows, settings, len(LABELS), torch.Generator().manual_seed(0)))
+
+    plain, first, rest = loss(1.0, 7), loss(1e6, 1), loss(1e6, CHANNELS)
+    assert rest == pytest.approx(plain, rel=1e-4)  # all weigh the same
+    assert first != pytest.approx(plain, rel=1e-3)
+
+
+def test_a_stopped_run_goes_on_to_the_same_number_of_steps(tmp_path, monkeypatch):
+    takes = heard(smooth_takes())
+    tick(monkeypatch, generator_training)
+    train_generator(model().generator, takes, SETTINGS, tmp_path / "whole")
+    whole = read_progress(tmp_path / "whole" / "generator.pt")
+    assert (whole.step, whole.seconds) == (4, 4.0)
+    tick(monkeypatch, generator_training, stop_after=3)
+    with pytest.raises(Stopped):
+        train_generator(model().generator, takes, SETTINGS, tmp_path / "stopped")
+    assert 0 < read_progress(tmp_path / "stopped" / "generator.pt").step <= 3
+    tick(monkeypatch, generator_training)
+    train_generator(model(1).generator, takes, SETTINGS, tmp_path / "stopped")
+    assert read_progress(tmp_path / "stopped" / "generator.pt") == whole
+
+
+def test_the_average_follows_the_weights(tmp_path, monkeypatch):
+    tick(monkeypatch, generator_training)
+    generator, told = model().generator, []
+    start = {name: weight.clone() for name, weight in generator.state_dict().items()}
+    settings = GeneratorTraining(budget_s=20, batch_size=2, num_latents=4, latent_side=1, ema_decay=0.9)
+    train_generator(generator, heard(smooth_takes()), settings, tmp_path, report=told.append)
+    averaged = read_weights(tmp_path / "generator.pt", "ema")
+    assert set(averaged) == {"n_averaged", *(f"module.{name}" for name in start)}
+    name = "latent_in.weight"
+    end, mean = generator.state_dict()[name], averaged[f"module.{name}"]
+    assert not torch.equal(mean, end)
+    assert (mean - end).norm() < (start[name] - end).norm()
+    lines = [json.loads(line) for line in (tmp_path / "generator.jsonl").read_text().splitlines()]
+    assert lines == told
+    assert [line["step"] for line in lines] == [20]
