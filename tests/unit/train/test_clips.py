@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.unit.train.faces import clip_config, portraits
+from tests.unit.train.material import clip_config, portraits
+from vivavoz.data.motion import Motion
 from vivavoz.data.rig import Rig
 from vivavoz.data.rig_labels import LABELS
 from vivavoz.train.clips import MIRROR_SIGN, MIRRORED, AnimatedClips, animate, pictures
@@ -82,8 +83,6 @@ def test_mirrored_labels_say_what_the_mirrored_picture_shows():
 
 def test_mirrored_labels_are_those_of_a_mirrored_motion():
     """A face that is its own mirror image, moved the other way round, has the mirrored labels."""
-    from vivavoz.data.motion import Motion
-
     one = Motion.from_columns(1, {"yaw": 6.0, "roll": 3.0, "blink_left": 0.7, "gaze_x": 0.5, "shift_x": 0.02, "jaw": 0.4}).values
     other = Motion.from_columns(
         1, {"yaw": -6.0, "roll": -3.0, "blink_right": 0.7, "gaze_x": -0.5, "shift_x": -0.02, "jaw": 0.4}

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.unit.train.clock import Stopped, tick
-from tests.unit.train.faces import small_preset
+from tests.unit.train.material import small_preset
 from vivavoz.data.rig_labels import LABELS
 from vivavoz.engine.model import Model
 from vivavoz.errors import ConfigError

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.unit.train.clock import Stopped, tick
-from tests.unit.train.faces import clip_config, portraits, small_preset
+from tests.unit.train.material import clip_config, portraits, small_preset
 from vivavoz.data.rig_labels import LABELS
 from vivavoz.errors import DataError
 from vivavoz.train import vae_training

@@ -1,0 +1,157 @@
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.unit.train.material import hear, portraits, small_preset, small_recipe, write_material
+from vivavoz.audio.features import AudioFeatures
+from vivavoz.data.corpus import Prepared, Reader
+from vivavoz.data.performance import perform
+from vivavoz.data.rig import Rig
+from vivavoz.engine.model import Model
+from vivavoz.engine.weights import load
+from vivavoz.errors import DataError, OutputError
+from vivavoz.train import lite
+from vivavoz.train.checkpoint import read_progress, read_weights
+from vivavoz.train.lite import make_takes, train_lite
+
+PHASES = (
+    "vae-1/vae.pt",
+    "vae-2/vae.pt",
+    "encoder/encoder.pt",
+    "audio/audio.pt",
+    "generator-1/generator.pt",
+    "generator-2/generator.pt",
+)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prepared")
+    write_material(folder / "portraits", folder / "speech", folder / "run" / "corpus")
+    return folder
+
+
+@pytest.fixture
+def material(prepared, tmp_path):
+    """Portraits, speech and the run's folder, where both are prepared already."""
+    shutil.copytree(prepared, tmp_path / "copy")
+    return tuple(tmp_path / "copy" / name for name in ("portraits", "speech", "run"))
+
+
+def steps(out):
+    return [read_progress(out / phase).step for phase in PHASES]
+
+
+def test_a_run_leaves_weights_that_are_those_of_its_last_checkpoints(material):
+    out, news = material[2], []
+    weights = train_lite(*material, small_recipe(), report=news.append)
+    assert weights == out / "weights"
+    assert steps(out) == [1] * 6
+    model = load(weights)
+    fresh = Model.initialised(small_preset(), 0)
+    stored = {**read_weights(out / "vae-2" / "vae.pt", "vae")}
+    stored.update({f"encoder.e2.{name}": part for name, part in read_weights(out / "encoder" / "encoder.pt", "e2").items()})
+    averaged = read_weights(out / "generator-2" / "generator.pt", "ema")
+    heard = read_weights(out / "audio" / "audio.pt", "audio")
+    for part, expected in (
+        (model.vae, stored),
+        (model.generator, {name.removeprefix("module."): w for name, w in averaged.items() if name != "n_averaged"}),
+        (model.audio.encoder, heard),
+    ):
+        assert set(part.state_dict()) == set(expected)
+        for name, weight in part.state_dict().items():
+            torch.testing.assert_close(weight, expected[name], rtol=2**-8, atol=1e-30)  # bfloat16 in the file
+    moved = [name for name, weight in model.vae.state_dict().items() if not torch.equal(weight, fresh.vae.state_dict()[name])]
+    assert any(name.startswith("encoder.e1") for name in moved)
+    assert any(isinstance(one, Prepared) for one in news)
+
+
+def test_a_finished_run_is_not_trained_again_and_a_lost_phase_is(material):
+    out = material[2]
+    train_lite(*material, small_recipe())
+    first = (out / "weights" / "vae.safetensors").read_bytes(), (out / "weights" / "generator.safetensors").read_bytes()
+    train_lite(*material, small_recipe())
+    assert steps(out) == [1] * 6
+    assert first == ((out / "weights" / "vae.safetensors").read_bytes(), (out / "weights" / "generator.safetensors").read_bytes())
+    (out / "generator-2" / "generator.pt").unlink()
+    train_lite(*material, small_recipe())
+    assert steps(out) == [1] * 6
+    assert first[0] == (out / "weights" / "vae.safetensors").read_bytes()
+
+
+def test_a_run_stopped_between_phases_goes_on(material, monkeypatch):
+    out = material[2]
+
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lite, "train_generator", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_lite(*material, small_recipe())
+    assert steps(out) == [1, 1, 1, 1, 0, 0]
+    assert not (out / "weights").exists()
+    train_lite(*material, small_recipe())
+    assert steps(out) == [1] * 6
+
+
+def test_the_folder_keeps_the_recipe_and_refuses_another(material):
+    train_lite(*material, small_recipe())
+    assert json.loads((material[2] / "recipe.json").read_text())["preset"]["name"] == "tiny"
+    with pytest.raises(DataError, match="another recipe"):
+        train_lite(*material, small_recipe(budget_s=2e-6))
+
+
+def test_what_is_held_back_is_written_down_and_not_trained_on(tmp_path, monkeypatch):
+    folders = tmp_path / "portraits", tmp_path / "speech", tmp_path / "run"
+    write_material(folders[0], folders[1], folders[2] / "corpus", num_recordings=7)
+    seen = []
+
+    def watch(readers, *arguments, **options):
+        seen.extend(reader.name for reader in readers)
+        return make_takes(readers, *arguments, **options)
+
+    monkeypatch.setattr(lite, "make_takes", watch)
+    train_lite(*folders, replace(small_recipe(), portraits_per_reader=1))
+    chosen = json.loads((folders[2] / "split.json").read_text())
+    assert chosen["readers"]["held"] == ["0.wav"]
+    assert chosen["readers"]["train"] == seen == [f"{index}.wav" for index in range(1, 7)]
+    assert chosen["portraits"] == {"train": ["a.png", "b.png"], "held": []}
+
+
+def test_recordings_shorter_than_a_window_are_refused(material):
+    recipe = small_recipe()
+    long = replace(recipe.generator[0], num_latents=16)
+    with pytest.raises(DataError, match=r"shorter than 2\.6 s"):
+        train_lite(*material, replace(recipe, generator=(long,)))
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot keep a run"):
+        train_lite(tmp_path, tmp_path, tmp_path / "file", small_recipe())
+
+
+def test_takes_are_performances_by_random_portraits():
+    rng = np.random.default_rng(0)
+    sounds = [(0.2 * rng.standard_normal(length)).astype(np.float32) for length in (6400, 9000)]
+    readers = [Reader(name=str(len(sound)), samples=sound, phonemes=tuple(hear(sound))) for sound in sounds]
+    audio = AudioFeatures(small_preset().audio)
+    first, second = make_takes(readers, portraits(), audio, portraits_per_reader=3, seed=0)
+    assert first.labels.shape[:2] == (3, 10)
+    assert second.labels.shape[:2] == (3, 15)
+    assert first.windows.shape == (10, 16, 80)
+    assert first.reference_labels.shape == (3, first.labels.shape[2])
+    people = [Rig.from_image(image, points) for image, points in zip(portraits().images, portraits().landmarks, strict=True)]
+    motion = perform(sounds[1], seed=0, phonemes=readers[1].phonemes).motion
+    assert any(np.array_equal(second.labels[0], rig.labels(motion)) for rig in people)
+    resting = [rig.labels(rig.rest()[None])[0] for rig in people]
+    for labels in second.reference_labels:
+        assert any(np.array_equal(labels, rest) for rest in resting)
+    again = make_takes(readers, portraits(), audio, portraits_per_reader=3, seed=0)
+    assert np.array_equal(again[1].labels, second.labels)
+    assert not np.array_equal(second.labels[0], second.labels[1])
