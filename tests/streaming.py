@@ -62,6 +62,7 @@ def check_streaming(
     """
     plans = chunkings(x.shape[dim]) if plans is None else plans
     expected = step(x, None)
+    largest = expected.abs().max().item()  # random weights may leave the range of pictures, and rounding grows with it
     for plan in plans:
         assert sum(plan) == x.shape[dim]
         state = init_state()
@@ -69,7 +70,7 @@ def check_streaming(
         streamed = torch.cat([step(chunk, state) for chunk in x.split(plan, dim)], dim)
         assert streamed.shape == expected.shape, f"{plan}: {tuple(streamed.shape)}, offline {tuple(expected.shape)}"
         difference = (streamed - expected).abs().max().item()
-        assert difference <= max_difference, f"{plan}: differs from the whole clip by {difference:.2g}"
+        assert difference <= max_difference * max(1.0, largest), f"{plan}: differs from the whole clip by {difference:.2g}"
         assert state.num_bytes == size, f"{plan}: the state went from {size} to {state.num_bytes} bytes"
         assert [tensor.data_ptr() for tensor in state.tensors()] == places, f"{plan}: a state tensor was rebound"
     _check_exactness(step, init_state, x.split(max(plans, key=len), dim))

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from vivavoz.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from vivavoz.train.clips import Clips, pictures
 from vivavoz.train.label_latents import LabelLatents
+from vivavoz.vae.encoder import ChannelAffine
 from vivavoz.vae.vae import VAE
 
 
@@ -33,7 +34,7 @@ class EncoderTraining:
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.02
     feature_noise: float = 0.1
-    """Noise on the features, as a share of their standard deviation: there are few people to learn from."""
+    """Noise on the features, as a share of each channel's standard deviation: there are few people to learn from."""
     likelihood_weight: float = 0.1
     """Weight of the Gaussian likelihood that teaches the variance how far off the mean is."""
     kl_weight: float = 1e-3
@@ -72,7 +73,12 @@ def train_encoder(
     progress = load_checkpoint(folder / "encoder.pt", {"e2": e2}, optimizer)
     step, spent, saved = progress.step, progress.seconds, progress.seconds
     num_train = round(len(features) * (1 - settings.held_share))
-    scale = settings.feature_noise * float(features[:512].float().std())
+    spread, mean = torch.std_mean(features[:1024].float(), dim=(0, 2, 3))
+    if step == 0 and isinstance(e2.standard, ChannelAffine):
+        with torch.no_grad():
+            e2.standard.shift.copy_(-mean)
+            e2.standard.gain.copy_(1 / (spread + 1e-3))
+    scale = settings.feature_noise * spread[:, None, None]
     rng = torch.Generator().manual_seed(step)
     losses: list[float] = []
     while spent < settings.budget_s:

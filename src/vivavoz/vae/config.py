@@ -48,6 +48,9 @@ class VAEConfig:
     """Reference guidance; off removes D_ref's cross-attention (table 2, "No ref.")."""
     reference_motion: bool = False
     """Beyond the paper: add D1 of a reference's own latent to its features, its pose in the same terms as the frame's."""
+    standardise_features: bool = False
+    """Beyond the paper: E2 sees E1's features with a shift and a gain per channel. Where the decoder's training has left E1 with
+    large constant channels, E2's norms would see nothing else."""
     coordinates: bool = False
     """Beyond the paper: tell D_ref and the reference warp where in the picture they are. Turns and shifts of the head are motion
     that is linear in the place; convolutions and rotary attention only know places relative to each other."""
@@ -110,6 +113,7 @@ def lite_vae_config() -> VAEConfig:
         fusion_head_dim=32,
         outer_temporal_kernel=1,
         inner_temporal_kernel=1,
+        standardise_features=True,
         reference_motion=True,
         coordinates=True,
         warp=WarpConfig(),
@@ -129,6 +133,7 @@ def tiny_vae_config(*, warp: bool = False) -> VAEConfig:
         decoder2_blocks=(1, 1, 1, 1),
         fusion_blocks=1,
         fusion_head_dim=8,
+        standardise_features=warp,
         reference_motion=warp,
         coordinates=warp,
         warp=WarpConfig() if warp else None,

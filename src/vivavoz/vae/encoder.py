@@ -91,6 +91,19 @@ class Encoder1(nn.Module):
         return features
 
 
+class ChannelAffine(nn.Module):
+    """A shift, then a gain, for every channel of (B, C, T, H, W)."""
+
+    def __init__(self, num_channels: int) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(num_channels))
+        self.gain = nn.Parameter(torch.ones(num_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        return (x + self.shift[:, None, None, None]) * self.gain[:, None, None, None]
+
+
 class Encoder2(nn.Module):
     """E2: features at 1/16 to mean and log-variance at 1/64."""
 
@@ -103,6 +116,7 @@ class Encoder2(nn.Module):
         )
         self.norm_out = ChannelRMSNorm(widths[-1])
         self.conv_out = CausalConv3d(widths[-1], 2 * config.latent_channels, temporal_kernel=kernel)
+        self.standard = ChannelAffine(widths[0]) if config.standardise_features else nn.Identity()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +167,8 @@ class Encoder(nn.Module):
         """
         x = self.e1.conv_in(video.contiguous(memory_format=torch.channels_last_3d), state and state.conv_in)
         for i, stage in enumerate(self.stages):
+            if i == len(self.e1.stages):
+                x = self.e2.standard(x)
             x = stage(x, state and state.stages[i])
         x = self.e2.conv_out(F.silu(self.e2.norm_out(x)), state and state.conv_out)
         return self.posterior(x)
@@ -166,7 +182,7 @@ class Encoder(nn.Module):
 
     def encode_features(self, features: Tensor) -> Posterior:
         """E2 on E1's features of single pictures, (B, C, H/16, W/16), so that references run through E1 only once."""
-        x = features.unsqueeze(2)
+        x = self.e2.standard(features.unsqueeze(2))
         for stage in self.e2.stages:
             x = stage(x)
         return self.posterior(self.e2.conv_out(F.silu(self.e2.norm_out(x))))

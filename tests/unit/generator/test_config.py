@@ -12,7 +12,7 @@ from vivavoz.generator.generator import Generator
     ("config", "least", "most"),
     [
         (paper_generator_config(), 0.95e9, 1.05e9),
-        (lite_generator_config(), 6e6, 8.1e6),
+        (lite_generator_config(), 3e6, 4e6),
         (tiny_generator_config(), 0, 1e5),
     ],
 )
