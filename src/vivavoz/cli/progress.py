@@ -26,7 +26,7 @@ def showing_progress() -> Iterator[Callable[[Step], None]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=None, fps=0.0, real_time_factor=0.0, visible=False)
+        task = bar.add_task("", total=1, fps=0.0, real_time_factor=0.0, visible=False)
 
         def show(step: Step) -> None:
             bar.update(

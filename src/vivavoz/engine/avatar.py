@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -18,6 +18,7 @@ from vivavoz.engine.stream import Stream
 from vivavoz.errors import ConfigError, ImageError
 from vivavoz.media.crop import CropMode, PortraitCrop, crop_portrait
 from vivavoz.media.image import Pixels, read_image
+from vivavoz.presets import SamplingConfig
 from vivavoz.timing import SAMPLE_RATE_HZ
 from vivavoz.vae.vae import References
 
@@ -66,13 +67,14 @@ class Avatar:
         Raises:
             ConfigError, AudioError: a value out of range.
         """
-        changes = {
-            "num_steps": num_steps,
-            "guidance_audio": guidance_audio,
-            "guidance_reference": guidance_reference,
-            "block_latents": block_latents,
-        }
-        sampling = replace(self.model.preset.sampling, **{name: value for name, value in changes.items() if value is not None})
+        usual = self.model.preset.sampling
+        sampling = SamplingConfig(
+            num_steps=usual.num_steps if num_steps is None else num_steps,
+            timestep_shift=usual.timestep_shift,
+            guidance_audio=usual.guidance_audio if guidance_audio is None else guidance_audio,
+            guidance_reference=usual.guidance_reference if guidance_reference is None else guidance_reference,
+            block_latents=usual.block_latents if block_latents is None else block_latents,
+        )
         return Stream(
             self.model,
             self.references,

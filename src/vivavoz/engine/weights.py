@@ -127,7 +127,8 @@ def _fill(module: nn.Module, path: Path, prefix: str, preset: Preset, dtype: tor
             raise WeightsError(
                 f"{path} has an unknown {prefix}{name}: these weights belong to another preset than {preset.name!r}"
             )
-    tensors = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in found.items()}
+    # Copies lie where kernels like them to; the file's own memory may start at any byte.
+    tensors = {name: tensor.to(dtype if tensor.is_floating_point() else None, copy=True) for name, tensor in found.items()}
     module.load_state_dict(tensors, assign=True)
 
 

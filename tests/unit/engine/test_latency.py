@@ -12,7 +12,7 @@ from vivavoz.generator.config import BLOCK_SIZES
 def test_the_budget_is_what_a_stream_needs(block_latents: int) -> None:
     """Feed a stream in steps of 8 samples, and see how far behind its sound each picture comes."""
     budget = latency_budget(block_latents)
-    samples = speech(40_000)
+    samples = speech(53_000)  # five blocks: after that the look-ahead repeats
     lags = []
     with tiniest_avatar().stream(block_latents=block_latents) as stream:
         for end in range(8, len(samples), 8):

@@ -9,6 +9,7 @@ from vivavoz.engine import runtime
 from vivavoz.errors import ConfigError
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not runtime.has_compiler(), reason="no C++ compiler")
 def test_compiled_steps_make_the_same_pictures_and_compile_once() -> None:
     model = lively_model(tiniest())
