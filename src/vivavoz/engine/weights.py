@@ -88,7 +88,7 @@ def find_weights(name_or_path: str | os.PathLike[str]) -> Path:
     if name not in PRESETS:
         raise ConfigError(f"unknown model {name!r}; expected a preset ({', '.join(PRESETS)}) or a folder with weights")
     shipped = Path(str(resources.files("vivavoz"))) / "weights" / name
-    if not shipped.is_dir():
+    if not (shipped / CONFIG_FILE).is_file():
         raise WeightsError(
             f"no weights of the {name!r} preset are shipped; give a folder with trained weights, or another preset"
         )
