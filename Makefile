@@ -48,10 +48,11 @@ unit: $(INSTALLED)
 	$(BIN)/python -m pytest
 
 bench: $(INSTALLED)
-	@set -e; for script in $(sort $(wildcard benchmarks/bench_*.py)); do echo "== $$script"; $(BIN)/python $$script; done
+	$(BIN)/python benchmarks/end_to_end.py --report benchmarks/reports
 
 train-lite: $(INSTALLED)
-	$(BIN)/vivavoz train lite --output runs/lite
+	@test -n "$(PORTRAITS)" -a -n "$(SPEECH)" || { echo "usage: make train-lite PORTRAITS=folder SPEECH=folder [MINUTES=120]"; exit 2; }
+	$(BIN)/vivavoz train lite --portraits "$(PORTRAITS)" --speech "$(SPEECH)" --minutes $(or $(MINUTES),120) -o runs/lite
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache demo*.mp4 demo*.png portrait.png

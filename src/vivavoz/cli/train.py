@@ -57,4 +57,4 @@ def run(options: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         print("vivavoz: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)
-    print(f"{weights}: trained for {recipe.budget_s / 60:.0f} minutes; try: vivavoz generate --model {weights} ...")
+    print(f"{weights}: trained for {recipe.budget_s / 60:g} minutes; try: vivavoz generate --model {weights} ...")

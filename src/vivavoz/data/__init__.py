@@ -1,1 +1,1 @@
-
+"""Corpora: portraits that a rig animates, speech that drives them, and what both are prepared from."""

@@ -13,7 +13,8 @@ class _RMSNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:  # type: ignore[override]
-        scale = torch.rsqrt(x.to(torch.promote_types(x.dtype, torch.float32)).square().mean(dim=-1, keepdim=True) + EPSILON).to(x.dtype)
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        scale = torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + EPSILON).to(x.dtype)
         ctx.save_for_backward(x, weight, scale)
         return x * scale * weight
 

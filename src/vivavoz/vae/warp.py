@@ -51,6 +51,10 @@ class WarpFields:
         """The same fields in float32."""
         return WarpFields(*(getattr(self, field.name).float() for field in dataclass_fields(self)))
 
+    def frames(self, start: int, stop: int) -> WarpFields:
+        """The fields of some frames, a view."""
+        return WarpFields(*(getattr(self, field.name)[..., start:stop, :, :] for field in dataclass_fields(self)))
+
 
 @dataclass(slots=True, kw_only=True)
 class WarpState(StreamState):
@@ -192,5 +196,6 @@ def compose(fields: WarpFields, photos: Tensor | None, size: tuple[int, int]) ->
         return paint
     warped = sample_photos(photos, resize_frames(fields.flow, size))
     # Light is warped + 1. The confidences sum to 1, so one field carries both weight and gain.
-    picture = (resize_frames(fields.confidence * fields.shade, size) * (warped + 1)).sum(dim=1) - 1
+    lights = resize_frames(fields.confidence * fields.shade, size) * (warped + 1)
+    picture = (lights.sum(dim=1) if lights.shape[1] > 1 else lights.squeeze(1)) - 1
     return torch.lerp(picture, paint, resize_frames(fields.mask, size).sigmoid())

@@ -33,7 +33,7 @@ def test_twenty_steps_lower_the_loss(tmp_path, monkeypatch):
     tick(monkeypatch, audio_training)
     lines = []
     torch.manual_seed(0)
-    settings = AudioTraining(budget_s=40, batch_size=16, learning_rate=0.02)
+    settings = AudioTraining(budget_s=40, batch_size=8, learning_rate=0.02)
     train_audio_encoder(encoder(), takes(), settings, tmp_path, report=lines.append)
     assert [line["step"] for line in lines] == [20, 40]
     assert lines[1]["loss"] < 0.8 * lines[0]["loss"]
