@@ -181,7 +181,7 @@ def _frame(path: Path, detect: Detect) -> tuple[NDArray[np.uint8], NDArray[np.fl
     points = detect(image)
     yaw_deg = angles(fit_head(points).rotation)[0]
     if abs(yaw_deg) > MAX_YAW_DEG:
-        raise DataError(f"the head is turned by {abs(yaw_deg):.0f} degrees; expected at most {MAX_YAW_DEG:.0f}")
+        raise DataError(f"the head is turned by {abs(yaw_deg):.1f} degrees; expected at most {MAX_YAW_DEG:.0f}")
     return image, points
 
 
