@@ -84,13 +84,29 @@ def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
         clips=ClipConfig(
             num_people=2, clips_per_person=3, num_frames=1, size=size, reference_odds=(0.03, 0.72, 0.15, 0.10), seed=2
         ),
-        training=VAETraining(budget_s=0.23 * total_s, joint_odds=0.0, encoder_every=10**9, warmup_steps=30),
+        training=VAETraining(
+            budget_s=0.23 * total_s,
+            learning_rate=1.5e-3,
+            pixel_weight=0.03,
+            mask_weight=4.0,
+            joint_odds=0.0,
+            encoder_every=10**9,
+            warmup_steps=20,
+        ),
     )
     frames = VAEPhase(
         clips=ClipConfig(
             num_people=2, clips_per_person=2, num_frames=5, size=size, reference_odds=(0.04, 0.64, 0.18, 0.14), seed=3
         ),
-        training=VAETraining(budget_s=0.13 * total_s, learning_rate=6e-4, joint_odds=0.0, encoder_every=10**9, warmup_steps=30),
+        training=VAETraining(
+            budget_s=0.13 * total_s,
+            learning_rate=5e-4,
+            pixel_weight=0.2,
+            mask_weight=4.0,
+            joint_odds=0.0,
+            encoder_every=10**9,
+            warmup_steps=20,
+        ),
     )
     pictures, clips = (
         EncoderSource(

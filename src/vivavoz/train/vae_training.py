@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from vivavoz.data.rig_labels import LABELS
+from vivavoz.errors import ConfigError
 from vivavoz.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from vivavoz.train.clips import AnimatedClips, Clips, pictures
 from vivavoz.train.label_latents import LabelLatents
@@ -117,6 +118,10 @@ def train_vae(
 
     `report` is handed every line of the log as it is written: `step`, `seconds`, and the mean of each loss since the last.
     """
+    if settings.pixel_weight == 0 and data.config.reference_odds[0] > 0:
+        raise ConfigError(
+            "pixel_weight 0 leaves nothing to learn from clips without references: set the first of reference_odds to 0"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     latents = LabelLatents(len(LABELS), vae.config.latent_channels)
     optimizer = torch.optim.AdamW(

@@ -29,14 +29,14 @@ def takes():
     return made
 
 
-def test_twenty_steps_lower_the_loss(tmp_path, monkeypatch):
+def test_training_lowers_the_loss(tmp_path, monkeypatch):
     tick(monkeypatch, audio_training)
     lines = []
     torch.manual_seed(0)
-    settings = AudioTraining(budget_s=40, batch_size=8, learning_rate=0.02)
+    settings = AudioTraining(budget_s=120, batch_size=8, learning_rate=0.01)
     train_audio_encoder(encoder(), takes(), settings, tmp_path, report=lines.append)
-    assert [line["step"] for line in lines] == [20, 40]
-    assert lines[1]["loss"] < 0.8 * lines[0]["loss"]
+    assert [line["step"] for line in lines] == [20, 40, 60, 80, 100, 120]
+    assert lines[-1]["loss"] < 0.7 * lines[0]["loss"]
 
 
 def test_a_stopped_run_goes_on_to_the_same_number_of_steps(tmp_path, monkeypatch):
