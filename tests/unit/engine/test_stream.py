@@ -139,8 +139,10 @@ def test_memory_does_not_grow_over_ten_thousand_blocks() -> None:
     for block in range(10_000):
         z = z - model.runtime.velocity(z, conditions, torch.ones(()), state.generator)
         generator.commit(z, state.generator, next_block_latents=1, write=model.runtime.write_context)
-        model.runtime.decode(z, avatar.references, state.decoder)
-        if block % 100 == 0:
+        if block % 10 == 0:
+            model.runtime.decode(z, avatar.references, state.decoder)
             assert (state.num_bytes, places(state)) == (num_bytes, before)
+        else:  # of this decoder only D1 keeps anything, and the rest takes most of the time
+            model.vae.d1(z, state.decoder.d1)
     assert (state.num_bytes, places(state)) == (num_bytes, before)
     assert state.generator.video_latents == 10_000
