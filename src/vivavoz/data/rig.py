@@ -145,6 +145,15 @@ class Rig:
             landmarks=points.astype(np.float32),
         )
 
+    def flow_between(self, motion_row: Floats, other_row: Floats, size: int, flow_size: int) -> Floats:
+        """Backward flow (flow_size, flow_size, 2) from one frame to another of the same portrait, in [-1, 1] units.
+
+        Exact on the skin; inside the mouth and between the lids it is what the mesh says, which does not know teeth.
+        """
+        vertices, others = self._deform(motion_row)[0], self._deform(other_row)[0]
+        warp = warp_mesh(vertices, others[:, :2], size, flow_size, self.head.scale_px)
+        return backward_flow(warp.source, flow_size)
+
     def _draw_eyes(
         self, picture: Floats, source: Floats, portrait: NDArray[np.uint8], vertices: NDArray[np.float64], row: Floats
     ) -> None:

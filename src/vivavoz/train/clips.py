@@ -63,8 +63,10 @@ class Clips:
     """(B, T, L) normalised labels of the frames."""
     reference_labels: Tensor
     """(P, M, L) normalised labels of the references."""
+    reference_uv: Tensor
+    """(P, M, 3, h, w): place on the mean face and 1 on the face, see `RenderedFrame.uv`, of the references."""
     flow: Tensor
-    """(B, 2, T, h, w) true backward flow from a frame to the portrait."""
+    """(B, M, 2, T, h, w) true backward flow from a frame to every reference."""
     mask: Tensor
     """(B, 1, T, h, w) where the portrait cannot supply the pixel."""
     region: Tensor
@@ -107,12 +109,13 @@ class AnimatedClips(IterableDataset[Clips]):
                 uses[which] += 1
                 if uses[which] >= self.config.clips_per_rig:
                     del rigs[which], uses[which]
-            frames, references, labels, reference_labels, flow, mask, region = zip(*clips, strict=True)
+            frames, references, labels, reference_labels, reference_uv, flow, mask, region = zip(*clips, strict=True)
             yield Clips(
                 torch.from_numpy(np.concatenate(frames)),
                 torch.from_numpy(np.stack(references)),
                 torch.from_numpy(np.concatenate(labels)),
                 torch.from_numpy(np.stack(reference_labels)),
+                torch.from_numpy(np.stack(reference_uv)),
                 *(torch.from_numpy(np.concatenate(parts)) for parts in (flow, mask, region)),
             )
 
@@ -146,12 +149,20 @@ def animate(rig: Rig, config: ClipConfig, num_references: int, rng: np.random.Ge
     references = np.stack([frame.image for frame in shown]) if shown else np.zeros((0, *frames.shape[1:]), np.uint8)
     labels = rig.labels(rows)
     reference_labels = rig.labels(np.concatenate([rig.rest()[None], others]))[:num_references]
-    flow = np.stack([frame.flow for frame in rendered])
+    half = config.size // 2
+    flow = np.stack(
+        [
+            np.stack([frame.flow, *(rig.flow_between(row, other, config.size, half) for other in others)])[:num_references]
+            for frame, row in zip(rendered, rows, strict=True)
+        ]
+    )  # F M h w 2
+    uv = np.stack([frame.uv for frame in shown]) if shown else np.zeros((0, half, half, 3), np.float32)
     mask = np.stack([frame.mask for frame in rendered])
     region = np.stack([face_region(frame, config.size) for frame in rendered])
     if config.mirror and rng.random() < 0.5:
         frames, references, mask, region = frames[..., ::-1, :], references[..., ::-1, :], mask[..., ::-1], region[..., ::-1]
         flow = flow[..., ::-1, :] * np.array([-1, 1], np.float32)
+        uv = uv[..., ::-1, :] * np.array([-1, 1, 1], np.float32)
         labels, reference_labels = (part[:, list(MIRRORED)] * MIRROR_SIGN for part in (labels, reference_labels))
     gain = np.exp(rng.normal(0, 0.12, 3) + rng.normal(0, 0.15)).astype(np.float32)
     curve = np.clip(np.arange(256, dtype=np.float32)[:, None] * gain, 0, 255).astype(np.uint8)
@@ -162,7 +173,8 @@ def animate(rig: Rig, config: ClipConfig, num_references: int, rng: np.random.Ge
         curve[references, channels],
         np.ascontiguousarray(labels.reshape(*per_clip, -1)),
         np.ascontiguousarray(reference_labels),
-        np.ascontiguousarray(flow.reshape(*per_clip, *flow.shape[1:]).transpose(0, 4, 1, 2, 3)),
+        np.ascontiguousarray(uv.transpose(0, 3, 1, 2)),
+        np.ascontiguousarray(flow.reshape(*per_clip, *flow.shape[1:]).transpose(0, 2, 5, 1, 3, 4)),
         np.ascontiguousarray(mask.reshape(clips, 1, count, *mask.shape[1:])),
         np.ascontiguousarray(region.reshape(clips, 1, count, *region.shape[1:])),
     )

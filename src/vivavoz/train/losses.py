@@ -30,10 +30,20 @@ def gradient_l1(prediction: Tensor, target: Tensor, weight: Tensor, num_scales: 
 
 
 def flow_error(fields: WarpFields, flow: Tensor, weight: Tensor) -> Tensor:
-    """Distance in field cells between the first reference's flow and the true one (B, 2, T, h, w), weighted (B, 1, T, h, w)."""
+    """Distance in field cells between the flows and the true ones (B, M, 2, T, h, w), weighted (B, 1, T, h, w)."""
     cells = flow.shape[-1] / 2
-    error = ((fields.flow[:, 0] - flow) * cells).abs().sum(dim=1, keepdim=True)
-    return (error * weight).sum() / weight.sum()
+    error = ((fields.flow - flow) * cells).abs().sum(dim=2)
+    return (error * weight).sum() / (weight.sum() * flow.shape[1])
+
+
+def place_error(prediction: Tensor, uv: Tensor) -> Tensor:
+    """How badly places on the mean face are told from a reference's features: (R, 3, h, w) against `RenderedFrame.uv`.
+
+    Mean distance of x and y on the face, and the cross-entropy of whether there is a face, `prediction[:, 2]` as logits.
+    """
+    face = uv[:, 2:]
+    distance = ((prediction[:, :2] - uv[:, :2]).abs() * face).sum() / (2 * face.sum() + 1)
+    return distance + F.binary_cross_entropy_with_logits(prediction[:, 2:], face)
 
 
 def mask_error(fields: WarpFields, mask: Tensor, weight: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
@@ -24,10 +24,10 @@ from vivavoz.errors import ConfigError
 from vivavoz.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from vivavoz.train.clips import AnimatedClips, Clips, pictures
 from vivavoz.train.label_latents import LabelLatents
-from vivavoz.train.losses import flow_error, gradient_l1, mask_error, paint_error, weighted_l1
+from vivavoz.train.losses import flow_error, gradient_l1, mask_error, paint_error, place_error, weighted_l1
 from vivavoz.vae.encoder import Posterior
 from vivavoz.vae.vae import VAE
-from vivavoz.vae.warp import compose
+from vivavoz.vae.warp import ReferenceWarp, compose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +57,8 @@ class VAETraining:
     gradient_weight: float = 12.0
     flow_weight: float = 0.6
     mask_weight: float = 0.4
+    place_weight: float = 0.5
+    """The references' fine features are to tell where on a face they are: a linear probe reads it, and is thrown away."""
     latent_weight: float = 1.0
     kl_weight: float = 1e-4
     save_every_s: float = 120.0
@@ -68,14 +70,22 @@ def encode(vae: VAE, clips: Clips) -> Posterior:
 
 
 def decoder_loss(
-    vae: VAE, clips: Clips, z: Tensor, settings: VAETraining, *, guided: bool, reference_latents: Tensor | None = None
+    vae: VAE,
+    probe: nn.Module,
+    clips: Clips,
+    z: Tensor,
+    settings: VAETraining,
+    *,
+    guided: bool,
+    reference_latents: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
     """Loss of decoding z (B, C_z, N, h, w) against the clips' frames; `guided` adds the animator's true flow and mask.
 
-    `reference_latents` (P, M, C_z, h, w) stand in for the encoder's own.
+    `probe` reads places on the face from a reference's fine features; `reference_latents` (P, M, C_z, h, w) stand in for the encoder's own.
     """
     frames = pictures(clips.frames).transpose(1, 2)
     references = vae.encode_references(pictures(clips.references), latents=reference_latents)
+    fine = None if references.warp is None else references.warp[-1].flatten(0, 1)
     references = references.repeat(frames.shape[0] // references.latents.shape[0])
     fields = vae.warp_fields(z, references)
     region = clips.region
@@ -88,8 +98,12 @@ def decoder_loss(
         parts["gradient"] = settings.pixel_weight * settings.gradient_weight * gradient_l1(video, frames, weight)
     if guided and references.num_references:
         parts["flow"] = settings.flow_weight * flow_error(fields, clips.flow, small * (1 - clips.mask))
-        parts["mask"] = settings.mask_weight * mask_error(fields, clips.mask, small)
+        # Further references may show what the portrait cannot: then the mask is for the pixels to decide.
+        certain = small if references.num_references == 1 else small * (1 - 0.8 * clips.mask)
+        parts["mask"] = settings.mask_weight * mask_error(fields, clips.mask, certain)
         parts["paint"] = paint_error(fields, frames, clips.mask)
+    if fine is not None:
+        parts["place"] = settings.place_weight * place_error(probe(fine), clips.reference_uv.flatten(0, 1))
     return torch.stack(list(parts.values())).sum(), {name: float(value.detach()) for name, value in parts.items()}
 
 
@@ -102,6 +116,14 @@ def label_references(latents: LabelLatents, clips: Clips, side: int) -> Tensor:
 def latent_loss(posterior: Posterior, target: Tensor, settings: VAETraining) -> Tensor:
     """Distance of the encoder's mean to the label latents, and the KL term of the paper, which holds the variance."""
     return settings.latent_weight * F.smooth_l1_loss(posterior.mean, target, beta=0.5) + settings.kl_weight * posterior.kl()
+
+
+def compile_convolutions(vae: VAE) -> None:
+    """Let a compiler fuse what lies between the convolutions, where most of the time goes; takes a minute or two per shape."""
+    vae.encoder.e1.pyramid = torch.compile(vae.encoder.e1.pyramid, dynamic=False)  # type: ignore[method-assign]
+    vae.head.forward = torch.compile(vae.head.forward, dynamic=False)  # type: ignore[method-assign]
+    if isinstance(vae.head, ReferenceWarp):
+        vae.head.pyramid.forward = torch.compile(vae.head.pyramid.forward, dynamic=False)  # type: ignore[method-assign]
 
 
 def train_vae(
@@ -124,15 +146,19 @@ def train_vae(
         )
     folder.mkdir(parents=True, exist_ok=True)
     latents = LabelLatents(len(LABELS), vae.config.latent_channels)
+    probe = nn.Conv2d(vae.config.decoder2_channels[2], 3, 1)
+    modules: dict[str, nn.Module] = {"vae": vae, "probe": probe}
+    parameters = [*vae.parameters(), *probe.parameters()]
     optimizer = torch.optim.AdamW(
-        vae.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
+        parameters, lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay, fused=True
     )
-    progress = load_checkpoint(folder / "vae.pt", {"vae": vae}, optimizer)
+    progress = load_checkpoint(folder / "vae.pt", modules, optimizer)
     step, spent, saved = progress.step, progress.seconds, progress.seconds
     loader = iter(DataLoader(data, batch_size=None, num_workers=num_workers, prefetch_factor=4 if num_workers else None))
     sums: dict[str, list[float]] = defaultdict(list)
     random = torch.Generator().manual_seed(step)
-    loss_of = torch.compile(decoder_loss) if compile_model else decoder_loss
+    if compile_model:
+        compile_convolutions(vae)
     side = data.config.size // 64
     while spent < settings.budget_s:
         begin = time.monotonic()
@@ -159,9 +185,9 @@ def train_vae(
         known = None if joint else label_references(latents, clips, side)
         if known is not None:
             known = known + settings.reference_noise * torch.randn(known[..., :1, :1].shape, generator=random)
-        pixel_loss, parts = loss_of(vae, clips, z, settings, guided=not joint, reference_latents=known)
+        pixel_loss, parts = decoder_loss(vae, probe, clips, z, settings, guided=not joint, reference_latents=known)
         (loss + pixel_loss).backward()
-        norm = float(torch.nn.utils.clip_grad_norm_(vae.parameters(), settings.gradient_clip))
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings.gradient_clip))
         if math.isfinite(norm):
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -177,5 +203,5 @@ def train_vae(
                 report(line)
         if spent - saved > settings.save_every_s:
             saved = spent
-            save_checkpoint(folder / "vae.pt", Progress(step, spent), {"vae": vae}, optimizer)
-    save_checkpoint(folder / "vae.pt", Progress(step, spent), {"vae": vae}, optimizer)
+            save_checkpoint(folder / "vae.pt", Progress(step, spent), modules, optimizer)
+    save_checkpoint(folder / "vae.pt", Progress(step, spent), modules, optimizer)

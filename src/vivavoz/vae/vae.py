@@ -18,7 +18,7 @@ from vivavoz.vae.config import VAEConfig
 from vivavoz.vae.decoder import Decoder1, Decoder1State, Decoder2, Decoder2State
 from vivavoz.vae.encoder import Encoder, EncoderState, Posterior
 from vivavoz.vae.fusion import FusionMemory, ReferenceFusion
-from vivavoz.vae.warp import ReferenceWarp, WarpFields, WarpState, compose
+from vivavoz.vae.warp import Memory, ReferenceWarp, WarpFields, WarpState, compose
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class References:
     """(B, M, C_z, H/64, W/64): every reference encoded as a single frame; the generator's `z_r`."""
     fusion: tuple[FusionMemory, ...]
     """Keys and values for D_ref; empty for M = 0."""
-    warp: tuple[Tensor, Tensor] | None
+    warp: Memory | None
     """Fine features for the reference warp; None without it or for M = 0."""
     photos: Tensor | None
     """(B, M, 3, H', W') pictures to be warped, of any size; None without a warp or for M = 0."""
@@ -52,7 +52,7 @@ class References:
         return References(
             latents=rows(self.latents),
             fusion=tuple(FusionMemory(rows(memory.key), rows(memory.value)) for memory in self.fusion),
-            warp=None if self.warp is None else (rows(self.warp[0]), rows(self.warp[1])),
+            warp=None if self.warp is None else (rows(self.warp[0]), rows(self.warp[1]), rows(self.warp[2])),
             photos=None if self.photos is None else rows(self.photos),
             size=self.size,
             mask=None if self.mask is None else rows(self.mask),
@@ -142,14 +142,15 @@ class VAE(nn.Module):
         size = (h, w) if self.config.warp is None else (int(photos.shape[-2]), int(photos.shape[-1]))
         if m == 0:
             return References(pictures.new_zeros(b, 0, self.config.latent_channels, h // 64, w // 64), (), None, None, size)
-        half, quarter, _, features = self.encoder.e1.pyramid(pictures.flatten(0, 1))
+        levels = self.encoder.e1.pyramid(pictures.flatten(0, 1))
+        features = levels[-1]
         if latents is None:
             latents = torch.unflatten(self.encoder.encode_features(features).mean.squeeze(2), 0, (b, m))
         if self.config.reference_motion:
             features = features + self.d1(latents.flatten(0, 1).unsqueeze(2)).squeeze(2)
         warp = None
         if isinstance(self.head, ReferenceWarp):
-            warp = self.head.remember(torch.unflatten(quarter, 0, (b, m)), torch.unflatten(half, 0, (b, m)))
+            warp = self.head.remember(levels, m)
         return References(
             latents=latents,
             fusion=self.fusion.remember(torch.unflatten(features, 0, (b, m))) if self.config.references else (),

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
-from typing import Self
+from typing import Self, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vivavoz.nn.conv import CausalConv3d, ConvState
+from vivavoz.nn.conv import CausalConv3d, CausalResBlock, ConvState
 from vivavoz.nn.norm import ChannelRMSNorm
+from vivavoz.nn.resample import split_first
 from vivavoz.nn.stream import StreamState
 from vivavoz.vae.config import VAEConfig
 from vivavoz.vae.decoder import TEMPORAL_FACTORS, UpStage, UpStageState
@@ -28,8 +29,15 @@ from vivavoz.vae.fusion import coordinates
 NUM_FIELDS = 8
 """Channels the head predicts for a reference: flow x, flow y, confidence, red, green, blue, mask, shade."""
 
+FLOW_SCALES = (0.1, 0.05, 0.02)
+"""What 1 from the convolutions at 1/8, 1/4 and 1/2 means as a flow, in grid_sample units: about a cell of the fields. Without it
+a single step of the optimizer moves pictures by whole cells."""
+
 MAX_SHADE = 0.7
 """Largest natural logarithm of the gain a shade can ask for: half or double the light."""
+
+Memory: TypeAlias = tuple[Tensor, Tensor, Tensor]
+"""Features of the references (B, M, C, ., .) at 1/8, 1/4 and 1/2 of the input's side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,32 +66,67 @@ class WarpFields:
 
 @dataclass(slots=True, kw_only=True)
 class WarpState(StreamState):
-    """State of the head's stages; from the second on, a row for every reference of every row."""
+    """State of the head's stages; after the first change of resolution, a row for every reference of every row."""
 
     stages: tuple[UpStageState, ...]
     conv_out: ConvState
 
     def copy_row_(self, row: int, other: Self, other_row: int = 0) -> None:
         """Replace one row, with all its references, by a row of `other` that has as many, in place."""
-        (first, second, third), (other_first, other_second, other_third) = self.stages, other.stages
-        first.copy_row_(row, other_first, other_row)
-        second.resample.copy_row_(row, other_second.resample, other_row)
-        per_row = self.conv_out.tail.shape[0] // second.resample.spatial.tail.shape[0]
+        (first, *later), (other_first, *other_later) = self.stages, other.stages
+        first.resample.copy_row_(row, other_first.resample, other_row)
+        per_row = self.conv_out.tail.shape[0] // first.resample.spatial.tail.shape[0]
         per_reference = zip(
-            (*second.blocks, third, self.conv_out), (*other_second.blocks, other_third, other.conv_out), strict=True
+            (*first.blocks, *later, self.conv_out), (*other_first.blocks, *other_later, other.conv_out), strict=True
         )
         for mine, theirs in per_reference:
             for reference in range(per_row):
                 mine.copy_row_(row * per_row + reference, theirs, other_row * per_row + reference)
 
 
+class ReferencePyramid(nn.Module):
+    """E1's features of a reference from coarse to fine, every finer level told what the coarser ones saw.
+
+    A lip's edge looks like many others; only what lies around it says that it is a lip. Runs once per session.
+    """
+
+    def __init__(self, config: VAEConfig) -> None:
+        super().__init__()
+        widths = (config.feature_channels, *config.decoder2_channels[:3])
+        self.context = CausalResBlock(widths[0], temporal_kernel=1)
+        self.stages = nn.ModuleList(
+            UpStage(widths[i], widths[i + 1], 1, temporal=1, temporal_kernel=1, residual=config.residual) for i in range(3)
+        )
+        self.num_coordinates = 2 if config.coordinates else 0
+        self.joins = nn.ModuleList(
+            nn.Conv2d(config.encoder1_channels[3 - i] + self.num_coordinates, widths[i + 1], 1) for i in range(3)
+        )
+
+    def forward(self, features: list[Tensor]) -> tuple[Tensor, ...]:
+        """E1's pyramid (R, C, h, w) at 1/2, 1/4, 1/8, 1/16 -> three maps (R, C', h, w) at 1/8, 1/4, 1/2."""
+        *finer, coarsest = features
+        x = self.context(coarsest.unsqueeze(2))
+        levels = []
+        for stage, join, level in zip(self.stages, self.joins, reversed(finer), strict=True):
+            if self.num_coordinates:
+                places = coordinates(int(level.shape[2]), int(level.shape[3]), level)
+                level = torch.cat([level, places.expand(len(level), -1, -1, -1)], dim=1)
+            x = stage.refine(stage.up(x) + join(level).unsqueeze(2))  # type: ignore[operator]
+            levels.append(x.squeeze(2))
+        return tuple(levels)
+
+
 class ReferenceWarp(nn.Module):
-    """Takes D2's place: fused features at 1/16, and the references' fine E1 features, to warp fields at 1/2."""
+    """Takes D2's place: fused features at 1/16, and the references' fine features, to warp fields at 1/2.
+
+    The flow is found from coarse to fine: at 1/8, then at 1/4 and 1/2, where each reference's features are first brought to
+    where the coarser flow says they belong, so that only the rest is left to find.
+    """
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         assert config.warp is not None
-        self.max_offset = config.warp.max_offset
+        self.max_flow = 2 * config.warp.max_offset
         kernel = config.outer_temporal_kernel
         widths = (config.feature_channels, *config.decoder2_channels[:3])
         self.stages = nn.ModuleList(
@@ -97,61 +140,55 @@ class ReferenceWarp(nn.Module):
             )
             for i in range(3)
         )
-        # E1's features of a reference at 1/4 and 1/2 tell the head where this person's lips and lids are.
-        self.num_coordinates = 2 if config.coordinates else 0
-        self.join_quarter = nn.Conv2d(config.encoder1_channels[2] + self.num_coordinates, widths[2], 1)
-        self.join_half = nn.Conv2d(config.encoder1_channels[1] + self.num_coordinates, widths[3], 1)
+        self.pyramid = ReferencePyramid(config)
+        self.coarse_norms = nn.ModuleList(ChannelRMSNorm(width) for width in widths[1:3])
+        self.coarse_flows = nn.ModuleList(CausalConv3d(width, 2, temporal_kernel=1) for width in widths[1:3])
         self.norm_out = ChannelRMSNorm(widths[3])
         self.conv_out = CausalConv3d(widths[3], NUM_FIELDS, temporal_kernel=kernel)
-        nn.init.zeros_(self.conv_out.weight)
-        assert self.conv_out.bias is not None
+        for conv in (*self.coarse_flows, self.conv_out):  # untrained: the reference itself
+            nn.init.zeros_(conv.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
         with torch.no_grad():
-            self.conv_out.bias.copy_(torch.tensor([0.0, 0, 0, 0, 0, 0, -4, 0]))  # untrained: the reference itself
+            self.conv_out.bias[6] = -4  # type: ignore[index]
 
     def init_state(self, batch_size: int, num_references: int, height: int, width: int) -> WarpState:
         """A fresh state for features of `height` x `width` (1/16 of the VAE's input)."""
         rows = batch_size * max(num_references, 1)
-        first, second, third = self.stages
-        state = second.init_state(batch_size, 2 * height, 2 * width)  # type: ignore[operator]
-        state.blocks = second.init_state(rows, 2 * height, 2 * width).blocks  # type: ignore[operator]
-        return WarpState(
-            stages=(
-                first.init_state(batch_size, height, width),  # type: ignore[operator]
-                state,
-                third.init_state(rows, 4 * height, 4 * width),  # type: ignore[operator]
-            ),
-            conv_out=self.conv_out.init_state(rows, 8 * height, 8 * width),
-        )
+        stages = [
+            stage.init_state(rows, height << i, width << i)  # type: ignore[operator]
+            for i, stage in enumerate(self.stages)
+        ]
+        stages[0].resample = self.stages[0].init_state(batch_size, height, width).resample  # type: ignore[operator]
+        return WarpState(stages=tuple(stages), conv_out=self.conv_out.init_state(rows, 8 * height, 8 * width))
 
-    def remember(self, quarter: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
-        """Project E1's features (B, M, C, ., .) at 1/4 and 1/2 once per session."""
-        return self._join(self.join_quarter, quarter), self._join(self.join_half, half)
-
-    def _join(self, projection: nn.Conv2d, features: Tensor) -> Tensor:
-        rows = features.flatten(0, 1)
-        if self.num_coordinates:
-            places = coordinates(int(rows.shape[2]), int(rows.shape[3]), rows)
-            rows = torch.cat([rows, places.expand(len(rows), -1, -1, -1)], dim=1)
-        joined: Tensor = projection(rows)
-        return torch.unflatten(joined, 0, features.shape[:2])
+    def remember(self, features: list[Tensor], num_references: int) -> Memory:
+        """What the head keeps of references, once per session, from E1's pyramid of them (B*M, C, ., .), finest first."""
+        eighth, quarter, half = (torch.unflatten(level, 0, (-1, num_references)) for level in self.pyramid(features))
+        return eighth, quarter, half
 
     def forward(
-        self, x: Tensor, memory: tuple[Tensor, Tensor] | None, mask: Tensor | None = None, state: WarpState | None = None
+        self, x: Tensor, memory: Memory | None, mask: Tensor | None = None, state: WarpState | None = None
     ) -> WarpFields:
         """(B, C_f, T_z, h/8, w/8) -> fields for T frames. `memory` from `remember`, None for M = 0; `mask` (B, M)."""
-        first, second, third = self.stages
         b = x.shape[0]
-        x = first(x, state and state.stages[0])
-        x = second.up(x, state and state.stages[1].resample)  # type: ignore[operator]
-        if memory is not None:
-            quarter, half = memory
-            x = (x.unsqueeze(1) + quarter.unsqueeze(3)).flatten(0, 1).contiguous(memory_format=torch.channels_last_3d)
-        x = second.refine(x, state and state.stages[1])  # type: ignore[operator]
-        x = third.up(x, state and state.stages[2].resample)  # type: ignore[operator]
-        if memory is not None:
-            x = x + half.flatten(0, 1).unsqueeze(2)
-        x = third.refine(x, state and state.stages[2])  # type: ignore[operator]
-        x = self.conv_out(F.silu(self.norm_out(x)), state and state.conv_out).unflatten(0, (b, -1))
+        flow = x.new_zeros(())
+        for i, stage in enumerate(self.stages):
+            own = state and state.stages[i]
+            is_start = own is None or own.resample.is_start
+            x = stage.up(x, own and own.resample)  # type: ignore[operator]
+            if i:
+                flow = _finer(flow, TEMPORAL_FACTORS[i], is_start=is_start)
+            if memory is not None:
+                if i == 0:
+                    x = (x.unsqueeze(1) + memory[0].unsqueeze(3)).flatten(0, 1).contiguous(memory_format=torch.channels_last_3d)
+                else:
+                    x = x + sample_features(memory[i].flatten(0, 1), self._limit(flow.detach()))
+            x = stage.refine(x, own)  # type: ignore[operator]
+            if i < 2:
+                flow = flow + FLOW_SCALES[i] * self.coarse_flows[i](F.silu(self.coarse_norms[i](x)))
+        x = self.conv_out(F.silu(self.norm_out(x)), state and state.conv_out)
+        flow = (flow + FLOW_SCALES[2] * x[:, :2]).unflatten(0, (b, -1))
+        x = x.unflatten(0, (b, -1))
 
         logits = x[:, :, 2:3]
         if mask is not None:
@@ -159,12 +196,27 @@ class ReferenceWarp(nn.Module):
         confidence = logits.softmax(dim=1)
         layer = (confidence * x[:, :, 3:7]).sum(dim=1)
         return WarpFields(
-            flow=2 * self.max_offset * torch.tanh(x[:, :, :2]),
+            flow=self._limit(flow),
             confidence=confidence,
             shade=torch.exp(MAX_SHADE * torch.tanh(x[:, :, 7:])),
             paint=torch.tanh(layer[:, :3]),
             mask=layer[:, 3:],
         )
+
+    def _limit(self, flow: Tensor) -> Tensor:
+        return self.max_flow * torch.tanh(flow / self.max_flow)
+
+
+def _finer(flow: Tensor, temporal: int, *, is_start: bool) -> Tensor:
+    """A flow (R, 2, T, h, w) at twice the side, every moment (but a stream's first) `temporal` times."""
+    if temporal > 1:
+        flow = split_first(flow, lambda later: later.repeat_interleave(temporal, dim=2), is_start=is_start)
+    return resize_frames(flow, (2 * int(flow.shape[-2]), 2 * int(flow.shape[-1])))
+
+
+def sample_features(features: Tensor, flow: Tensor) -> Tensor:
+    """Fetch features (R, C, h, w) from where the flow (R, 2, T, h, w) says: (R, C, T, h, w)."""
+    return sample_photos(features.unsqueeze(1), flow.unsqueeze(1)).squeeze(1)
 
 
 def resize_frames(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -174,7 +226,7 @@ def resize_frames(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def sample_photos(photos: Tensor, flow: Tensor) -> Tensor:
-    """Fetch every pixel from where the flow says: photos (B, M, 3, H, W), flow (B, M, 2, T, H, W) -> (B, M, 3, T, H, W)."""
+    """Fetch every pixel from where the flow says: photos (B, M, C, H, W), flow (B, M, 2, T, h, w) -> (B, M, C, T, h, w)."""
     b, m, _, t, h, w = flow.shape
     ys = (2 * torch.arange(h, device=flow.device, dtype=flow.dtype) + 1) / h - 1
     xs = (2 * torch.arange(w, device=flow.device, dtype=flow.dtype) + 1) / w - 1
@@ -182,7 +234,7 @@ def sample_photos(photos: Tensor, flow: Tensor) -> Tensor:
     out = F.grid_sample(
         photos.flatten(0, 1), grid.reshape(b * m, t * h, w, 2), mode="bilinear", padding_mode="border", align_corners=False
     )
-    return out.reshape(b, m, 3, t, h, w)
+    return out.reshape(b, m, -1, t, h, w)
 
 
 def compose(fields: WarpFields, photos: Tensor | None, size: tuple[int, int]) -> Tensor:
