@@ -21,7 +21,7 @@ def rig():
 
 
 def animated(seed, **changes):
-    names = ("frames", "references", "labels", "reference_labels", "flow", "mask", "region")
+    names = ("frames", "references", "labels", "reference_labels", "reference_uv", "flow", "mask", "region")
     config = clip_config(size=128, clips_per_person=3, **changes)
     return dict(zip(names, animate(rig(), config, 2, np.random.default_rng(seed)), strict=True))
 
@@ -36,7 +36,8 @@ def test_shapes_and_ranges():
     assert clips.references.shape == (2, 2, 64, 64, 3)
     assert clips.labels.shape == (4, 5, len(LABELS))
     assert clips.reference_labels.shape == (2, 2, len(LABELS))
-    assert clips.flow.shape == (4, 2, 5, 32, 32)
+    assert clips.flow.shape == (4, 2, 2, 5, 32, 32)
+    assert clips.reference_uv.shape == (2, 2, 3, 32, 32)
     assert clips.mask.shape == clips.region.shape == (4, 1, 5, 32, 32)
     assert set(clips.region.unique().tolist()) == {0.0, 1.0, 2.0}
     assert 0 <= clips.mask.min() <= clips.mask.max() <= 1
@@ -96,31 +97,37 @@ def test_mirroring_flips_everything_alike():
     plain, mirrored = animated(seed, mirror=False), animated(seed)
     assert np.array_equal(mirrored["mask"], plain["mask"][..., ::-1])
     assert np.array_equal(mirrored["region"], plain["region"][..., ::-1])
-    assert np.array_equal(mirrored["flow"][:, 0], -plain["flow"][:, 0, ..., ::-1])
-    assert np.array_equal(mirrored["flow"][:, 1], plain["flow"][:, 1, ..., ::-1])
+    for name, axis in (("flow", 2), ("reference_uv", 1)):  # only x changes its sign
+        sign = np.ones(plain[name].shape[axis])
+        sign[0] = -1
+        sign = sign.reshape(-1, *(1,) * (plain[name].ndim - axis - 1))
+        assert np.array_equal(mirrored[name], plain[name][..., ::-1] * sign)
     assert np.array_equal(mirrored["labels"], plain["labels"][..., list(MIRRORED)] * MIRROR_SIGN)
     assert np.array_equal(mirrored["reference_labels"], plain["reference_labels"][..., list(MIRRORED)] * MIRROR_SIGN)
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_the_flow_takes_the_frame_from_the_first_reference_outside_the_mask(mirrored):
+@pytest.mark.parametrize("which", [0, 1])
+def test_the_flow_takes_the_frame_from_each_reference_outside_the_mask(mirrored, which):
     seed = next(seed for seed in range(20) if is_mirrored(seed) == mirrored)
     clips = animated(seed)
     frames = torch.from_numpy(clips["frames"][:, 0]).float().permute(0, 3, 1, 2)
-    portrait = torch.from_numpy(clips["references"][:1]).float().permute(0, 3, 1, 2).expand(3, -1, -1, -1)
-    flow = torch.nn.functional.interpolate(torch.from_numpy(clips["flow"][:, :, 0]), size=128, mode="bilinear")
+    reference = torch.from_numpy(clips["references"][which : which + 1]).float().permute(0, 3, 1, 2).expand(3, -1, -1, -1)
+    flow = torch.nn.functional.interpolate(torch.from_numpy(clips["flow"][:, which, :, 0]), size=128, mode="bilinear")
     centres = (torch.arange(128) * 2 + 1) / 128 - 1
     identity = torch.stack(torch.meshgrid(centres, centres, indexing="xy"))
-    warped = torch.nn.functional.grid_sample(
-        portrait, (identity + flow).permute(0, 2, 3, 1), padding_mode="reflection", align_corners=False
-    )
+    # What one mouth shows and the other hides no flow can fetch; eyes move on their own.
     covered = torch.nn.functional.interpolate(torch.from_numpy(clips["mask"][:, :, 0]), size=128)[:, 0] > 0.01
-    # Light changes over time and the labels know by how much, so only the picture's relation to its own light is compared.
-    gain = (frames.mean((1, 2, 3)) / warped.mean((1, 2, 3)))[:, None, None, None]
-    error = (warped * gain - frames).abs().mean(1)[~covered].mean()
-    unwarped = (portrait * gain - frames).abs().mean(1)[~covered].mean()
-    assert error < 0.35 * unwarped
-    wrong = torch.nn.functional.grid_sample(
-        portrait, (identity + flow * torch.tensor([-1.0, 1])[:, None, None]).permute(0, 2, 3, 1), align_corners=False
-    )
-    assert error < 0.5 * (wrong * gain - frames).abs().mean(1)[~covered].mean()
+    if which:
+        covered |= torch.nn.functional.interpolate(torch.from_numpy(clips["region"][:, :, 0]), size=128)[:, 0] > 0
+
+    def error(field):
+        warped = torch.nn.functional.grid_sample(
+            reference, (identity + field).permute(0, 2, 3, 1), padding_mode="reflection", align_corners=False
+        )
+        # Light changes over time and the labels know by how much, so only the picture's relation to its own light is compared.
+        gain = (frames.mean((1, 2, 3)) / warped.mean((1, 2, 3)))[:, None, None, None]
+        return (warped * gain - frames).abs().mean(1)[~covered].mean()
+
+    assert error(flow) < 0.35 * error(torch.zeros_like(flow))
+    assert error(flow) < 0.5 * error(flow * torch.tensor([-1.0, 1])[:, None, None])

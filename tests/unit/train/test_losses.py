@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from vivavoz.train.losses import flow_error, gradient_l1, mask_error, paint_error, weighted_l1
+from vivavoz.train.losses import flow_error, gradient_l1, mask_error, paint_error, place_error, weighted_l1
 from vivavoz.vae.warp import WarpFields
 
 
@@ -57,19 +57,34 @@ def fields(flow, mask, paint):
     return WarpFields(flow=flow, mask=mask, paint=paint, **extra)
 
 
-def test_flow_error_counts_cells_of_the_first_reference():
-    true = torch.zeros(1, 2, 1, 8, 8)
-    flow = torch.zeros(1, 2, 2, 1, 8, 8)
-    flow[:, 0, 0] = 2 / 8  # one cell to the right
-    flow[:, 1] = 99.0
+def test_flow_error_counts_cells_of_every_reference():
+    true = torch.zeros(1, 2, 2, 1, 8, 8)
+    true[:, 1] = 0.5
+    flow = true.clone()
+    flow[:, 0, 0] += 2 / 8  # the first reference's is one cell off to the right, the second's is right
     weight = torch.ones(1, 1, 1, 8, 8)
     given = fields(flow, torch.zeros(1, 1, 1, 8, 8), torch.zeros(1, 3, 1, 8, 8))
-    assert float(flow_error(given, true, weight)) == pytest.approx(1.0)
-    flow[:, 0, 1, ..., 4:] = -4 / 8  # and two up in the right half, which does not count
+    assert float(flow_error(given, true, weight)) == pytest.approx(0.5)
+    flow[:, 1, 1, ..., 4:] -= 4 / 8  # the second's is two up in the right half, which does not count
     weight[..., 4:] = 0
-    assert float(flow_error(given, true, weight)) == pytest.approx(1.0)
+    assert float(flow_error(given, true, weight)) == pytest.approx(0.5)
     weight[..., 4:] = 1
-    assert float(flow_error(given, true, weight)) == pytest.approx(2.0)
+    assert float(flow_error(given, true, weight)) == pytest.approx(1.0)
+
+
+def test_place_error_counts_places_on_the_face_only():
+    uv = torch.zeros(2, 3, 4, 4)
+    uv[..., :2] = 1  # the left half is face, at (1, 1)
+    told = torch.zeros(2, 3, 4, 4)
+    told[:, :2], told[:, 2] = 1, 40 * (uv[:, 2] - 0.5)
+    exact = float(place_error(told, uv))
+    assert exact < 1e-6
+    told[:, 0, :, 2:] = 7  # beside the face anything goes
+    assert float(place_error(told, uv)) == exact
+    told[:, 0, :, :2] = 1.5
+    assert float(place_error(told, uv)) == pytest.approx(0.25, rel=0.05)
+    told[:, 2] = 0
+    assert float(place_error(told, uv)) == pytest.approx(0.25 + math.log(2), rel=0.05)
 
 
 def test_mask_error_is_the_weighted_cross_entropy():

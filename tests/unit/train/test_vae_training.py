@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from tests.unit.train.clock import Stopped, tick
 from tests.unit.train.material import clip_config, portraits, small_preset
@@ -27,6 +28,11 @@ def vae(seed=0):
     return VAE(small_preset().vae)
 
 
+def probe():
+    torch.manual_seed(1)
+    return nn.Conv2d(small_preset().vae.decoder2_channels[2], 3, 1)
+
+
 def a_batch(**changes):
     return next(itertools.islice(clips(**changes), 1))
 
@@ -35,31 +41,34 @@ def test_twenty_steps_lower_every_loss():
     model, batch, settings = vae(), a_batch(clips_per_person=1), VAETraining(budget_s=1)
     latents = LabelLatents(len(LABELS), model.config.latent_channels)
     target, known = latents(batch.labels, 1, 1), label_references(latents, batch, 1)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    reader = probe()
+    optimizer = torch.optim.AdamW([*model.parameters(), *reader.parameters()], lr=3e-3)
     history = []
     for _ in range(20):
         latent = latent_loss(encode(model, batch), target, settings)
-        pixels, parts = decoder_loss(model, batch, target, settings, guided=True, reference_latents=known)
+        pixels, parts = decoder_loss(model, reader, batch, target, settings, guided=True, reference_latents=known)
         (latent + pixels).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         history.append({"latent": float(latent.detach()), "pixels": float(pixels.detach()), **parts})
-    assert set(history[0]) == {"latent", "pixels", "l1", "gradient", "flow", "mask", "paint"}
+    assert set(history[0]) == {"latent", "pixels", "l1", "gradient", "flow", "mask", "paint", "place"}
     assert history[-1]["latent"] < 0.9 * history[0]["latent"]
     assert history[-1]["pixels"] < 0.95 * history[0]["pixels"]
     assert history[-1]["flow"] < history[0]["flow"]
+    assert history[-1]["place"] < 0.8 * history[0]["place"]
 
 
 def test_the_animators_truth_counts_only_where_it_guides():
     model, batch = vae(), a_batch()
     z = LabelLatents(len(LABELS), model.config.latent_channels)(batch.labels, 1, 1)
     for guided, pixel_weight, expected in (
-        (True, 1.0, {"l1", "gradient", "flow", "mask", "paint"}),
-        (False, 1.0, {"l1", "gradient"}),
-        (True, 0.0, {"flow", "mask", "paint"}),
+        (True, 1.0, {"l1", "gradient", "flow", "mask", "paint", "place"}),
+        (False, 1.0, {"l1", "gradient", "place"}),
+        (True, 0.0, {"flow", "mask", "paint", "place"}),
     ):
-        loss, parts = decoder_loss(model, batch, z, VAETraining(budget_s=1, pixel_weight=pixel_weight), guided=guided)
+        settings = VAETraining(budget_s=1, pixel_weight=pixel_weight)
+        loss, parts = decoder_loss(model, probe(), batch, z, settings, guided=guided)
         assert set(parts) == expected
         assert float(loss.detach()) == pytest.approx(sum(parts.values()), rel=1e-5)
 
@@ -67,7 +76,7 @@ def test_the_animators_truth_counts_only_where_it_guides():
 def test_without_references_only_pixels_count():
     model, batch = vae(), a_batch(reference_odds=(1.0,))
     z = LabelLatents(len(LABELS), model.config.latent_channels)(batch.labels, 1, 1)
-    _, parts = decoder_loss(model, batch, z, VAETraining(budget_s=1), guided=True)
+    _, parts = decoder_loss(model, probe(), batch, z, VAETraining(budget_s=1), guided=True)
     assert set(parts) == {"l1", "gradient"}
 
 
