@@ -29,8 +29,8 @@ from vivavoz.nn.stream import StreamState
 from vivavoz.presets import Preset
 from vivavoz.timing import FRAMES_PER_LATENT
 from vivavoz.vae.config import VAEConfig
-from vivavoz.vae.decoder import Decoder2
 from vivavoz.vae.vae import VAE
+from vivavoz.vae.warp import ReferenceWarp
 
 META = torch.device("meta")
 
@@ -159,14 +159,19 @@ def account_decoder(vae: VAE, side_px: int) -> tuple[Stage, ...]:
     state = vae.init_decoder_state(1, latent_side, latent_side, 1)
     z = torch.empty(1, vae.config.latent_channels, 1, latent_side, latent_side, device=META)
     vae.decode(z, references, state)
-    head_name = "D2" if isinstance(vae.head, Decoder2) else "warp"
-    flows = [] if isinstance(vae.head, Decoder2) else [_Part("warp coarse flows", [vae.head.coarse_norms, vae.head.coarse_flows], [])]
+    head_name, warp = "D2", []
+    if isinstance(vae.head, ReferenceWarp):
+        head_name = "warp"
+        warp = [
+            _Part("warp pyramid, once", [vae.head.pyramid], []),
+            _Part("warp coarse flows", [vae.head.coarse_norms, vae.head.coarse_flows], []),
+        ]
     plan = [
         _Part("D1 in", [vae.d1.conv_in], [state.d1.conv_in]),
         *_stage_parts("D1", vae.d1.stages, state.d1.stages, (32, 16)),
         _Part("D_ref", [vae.fusion], []),
         *_stage_parts(head_name, vae.head.stages, state.head.stages, (8, 4, 2, 1)),
-        *flows,
+        *warp,
         _Part(f"{head_name} out", [vae.head.norm_out, vae.head.conv_out], [state.head.conv_out]),
     ]
     return _account("decoder", plan, lambda: vae.decode(z, references, state), num_frames=FRAMES_PER_LATENT)

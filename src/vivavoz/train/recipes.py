@@ -1,7 +1,7 @@
 """Recipes: everything that fixes a training run, as one value."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vivavoz.errors import ConfigError
 from vivavoz.presets import Preset, lite
@@ -62,8 +62,9 @@ class LiteRecipe:
 def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
     """The recipe of the weights that ship: `minutes` of training in all, the preparation of data not counted.
 
-    The VAE learns to move portraits from the animator's flows alone, then from pixels, then over time; then its E2 learns to
-    write label latents, and the audio encoder to hear lips. The generator learns motion on a single place of the latents, which
+    The VAE learns to move portraits from the animator's flows alone, then from pixels with more references, while its encoder
+    learns to write label latents; then both work together on clips. E2 is polished on features that no longer change, and the
+    audio encoder learns to hear lips. The generator learns motion on a single place of the latents, which
     is cheapest and says it all, as label latents are alike everywhere, and then gets used to their real size.
 
     Raises:
@@ -74,41 +75,34 @@ def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
     total_s = 60.0 * minutes
     preset = lite()
     size = preset.working_size
+    clips = ClipConfig(num_people=3, clips_per_person=2, num_frames=1, size=size, num_rigs=18)
+    learning = VAETraining(
+        budget_s=1, learning_rate=1e-3, mask_weight=4.0, paint_weight=3.0, latent_weight=3.0, joint_odds=0.0, encoder_every=1
+    )
     flows = VAEPhase(
-        clips=ClipConfig(num_people=2, clips_per_person=3, num_frames=1, size=size, reference_odds=(0.0, 1.0, 0.0, 0.0), seed=1),
-        training=VAETraining(
-            budget_s=0.16 * total_s, learning_rate=1.5e-3, pixel_weight=0.0, joint_odds=0.0, encoder_every=5, warmup_steps=50
-        ),
+        clips=replace(clips, reference_odds=(0.0, 1.0), seed=1),
+        training=replace(learning, budget_s=0.21 * total_s, pixel_weight=0.0, paint_weight=1.0, encoder_every=10**9),
     )
     pixels = VAEPhase(
-        clips=ClipConfig(
-            num_people=2, clips_per_person=3, num_frames=1, size=size, reference_odds=(0.03, 0.72, 0.15, 0.10), seed=2
-        ),
-        training=VAETraining(
-            budget_s=0.23 * total_s,
-            learning_rate=1.5e-3,
-            pixel_weight=0.03,
-            mask_weight=4.0,
-            joint_odds=0.0,
-            encoder_every=10**9,
-            warmup_steps=20,
+        clips=replace(clips, reference_odds=(0.03, 0.67, 0.18, 0.12), seed=2),
+        training=replace(
+            learning, budget_s=0.17 * total_s, learning_rate=8e-4, pixel_weight=0.06, standardise=True, warmup_steps=50
         ),
     )
     frames = VAEPhase(
-        clips=ClipConfig(
-            num_people=2, clips_per_person=2, num_frames=5, size=size, reference_odds=(0.04, 0.64, 0.18, 0.14), seed=3
-        ),
-        training=VAETraining(
-            budget_s=0.13 * total_s,
-            learning_rate=5e-4,
+        clips=replace(clips, num_people=2, clips_per_person=1, num_frames=5, reference_odds=(0.03, 0.55, 0.22, 0.2), seed=3),
+        training=replace(
+            learning,
+            budget_s=0.25 * total_s,
+            learning_rate=6e-4,
             pixel_weight=0.2,
-            mask_weight=4.0,
-            joint_odds=0.0,
-            encoder_every=10**9,
-            warmup_steps=20,
+            joint_start=0.1,
+            joint_odds=0.6,
+            encoder_every=2,
+            warmup_steps=30,
         ),
     )
-    pictures, clips = (
+    sources = tuple(
         EncoderSource(
             clips=ClipConfig(
                 num_people=num_people,
@@ -124,9 +118,9 @@ def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
         )
         for num_frames, num_people, clips_per_person in ((1, 4, 6), (5, 3, 2))
     )
-    motion = GeneratorTraining(budget_s=0.27 * total_s, batch_size=32, num_latents=12, latent_side=1, ema_decay=0.99)
+    motion = GeneratorTraining(budget_s=0.19 * total_s, batch_size=32, num_latents=12, latent_side=1, ema_decay=0.99)
     places = GeneratorTraining(
-        budget_s=0.09 * total_s,
+        budget_s=0.07 * total_s,
         batch_size=12,
         num_latents=16,
         latent_side=size // preset.vae.spatial_factor,
@@ -138,8 +132,8 @@ def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
     return LiteRecipe(
         preset=preset,
         vae=(flows, pixels, frames),
-        encoder_sources=(pictures, clips),
-        encoder=EncoderTraining(budget_s=0.05 * total_s),
-        audio=AudioTraining(budget_s=0.07 * total_s),
+        encoder_sources=sources,
+        encoder=EncoderTraining(budget_s=0.06 * total_s, standardise=False),
+        audio=AudioTraining(budget_s=0.05 * total_s),
         generator=(motion, places),
     )

@@ -25,7 +25,7 @@ from vivavoz.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from vivavoz.train.clips import AnimatedClips, Clips, pictures
 from vivavoz.train.label_latents import LabelLatents
 from vivavoz.train.losses import flow_error, gradient_l1, mask_error, paint_error, place_error, weighted_l1
-from vivavoz.vae.encoder import Posterior
+from vivavoz.vae.encoder import ChannelAffine, Posterior
 from vivavoz.vae.vae import VAE
 from vivavoz.vae.warp import ReferenceWarp, compose
 
@@ -49,6 +49,8 @@ class VAETraining:
     """How often they are, at the end."""
     encoder_every: int = 3
     """The encoder learns from every n-th batch (and from those it takes part in jointly): it learns faster than the decoder."""
+    standardise: bool = False
+    """Begin by fitting E2's shift and gain to E1's features: where E2 begins to learn."""
     mouth_weight: float = 12.0
     eye_weight: float = 5.0
     pixel_weight: float = 1.0
@@ -57,6 +59,7 @@ class VAETraining:
     gradient_weight: float = 12.0
     flow_weight: float = 0.6
     mask_weight: float = 0.4
+    paint_weight: float = 1.0
     place_weight: float = 0.5
     """The references' fine features are to tell where on a face they are: a linear probe reads it, and is thrown away."""
     latent_weight: float = 1.0
@@ -101,7 +104,7 @@ def decoder_loss(
         # Further references may show what the portrait cannot: then the mask is for the pixels to decide.
         certain = small if references.num_references == 1 else small * (1 - 0.8 * clips.mask)
         parts["mask"] = settings.mask_weight * mask_error(fields, clips.mask, certain)
-        parts["paint"] = paint_error(fields, frames, clips.mask)
+        parts["paint"] = settings.paint_weight * paint_error(fields, frames, clips.mask)
     if fine is not None:
         parts["place"] = settings.place_weight * place_error(probe(fine), clips.reference_uv.flatten(0, 1))
     return torch.stack(list(parts.values())).sum(), {name: float(value.detach()) for name, value in parts.items()}
@@ -160,6 +163,9 @@ def train_vae(
     if compile_model:
         compile_convolutions(vae)
     side = data.config.size // 64
+    if step == 0 and settings.standardise and isinstance(vae.encoder.e2.standard, ChannelAffine):
+        with torch.no_grad():
+            vae.encoder.e2.standard.fit_(vae.encoder.features(pictures(next(loader).frames).transpose(1, 2)))
     while spent < settings.budget_s:
         begin = time.monotonic()
         clips = next(loader)

@@ -99,6 +99,13 @@ class ChannelAffine(nn.Module):
         self.shift = nn.Parameter(torch.zeros(num_channels))
         self.gain = nn.Parameter(torch.ones(num_channels))
 
+    @torch.no_grad()
+    def fit_(self, x: Tensor) -> None:
+        """Set shift and gain so that every channel of (B, C, T, H, W) comes out with mean 0 and standard deviation 1."""
+        spread, mean = torch.std_mean(x.float(), dim=(0, 2, 3, 4))
+        self.shift.copy_(-mean)
+        self.gain.copy_(1 / (spread + 1e-3))
+
     def forward(self, x: Tensor) -> Tensor:
         """The same shape."""
         return (x + self.shift[:, None, None, None]) * self.gain[:, None, None, None]

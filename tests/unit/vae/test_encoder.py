@@ -4,7 +4,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from tests.unit.vae.pictures import make_vae, portraits, video
 from vivavoz.vae.config import paper_vae_config, tiny_vae_config
-from vivavoz.vae.encoder import Encoder, Posterior
+from vivavoz.vae.encoder import ChannelAffine, Encoder, Posterior
 
 
 @pytest.mark.parametrize("num_frames", [1, 5, 9])
@@ -64,3 +64,14 @@ def test_log_variance_stays_where_its_exponential_is_finite() -> None:
     posterior = Encoder.posterior(torch.tensor([[0.0, 1e4], [0.0, -1e4]]))
     assert posterior.log_variance.flatten().tolist() == [10, -20]
     assert posterior.kl().isfinite()
+
+
+def test_an_affine_that_was_fitted_standardises_every_channel() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(6, 3, 2, 8, 8, generator=generator) * torch.tensor([0.5, 3.0, 12.0])[:, None, None, None]
+    x = x + torch.tensor([100.0, -2.0, 0.0])[:, None, None, None]
+    affine = ChannelAffine(3)
+    affine.fit_(x)
+    spread, mean = torch.std_mean(affine(x), dim=(0, 2, 3, 4))
+    torch.testing.assert_close(mean, torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(spread, torch.ones(3), atol=3e-3, rtol=0)
