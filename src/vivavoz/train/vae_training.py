@@ -3,7 +3,7 @@
 Three things are learnt in every step, their shares shifting over the run (docs/adr/0006-label-latents.md):
 the decoder decodes latents made from the animator's labels, with the true flow and mask as extra targets; the encoder regresses
 those latents from the frames; and, more and more often, the decoder decodes what the encoder gives, with the loss of the paper's
-equation 2.
+equation 2 beside the animator's truth, which tells the encoder how far off its pictures are.
 """
 
 import json
@@ -49,6 +49,8 @@ class VAETraining:
     """How often they are, at the end."""
     encoder_every: int = 3
     """The encoder learns from every n-th batch (and from those it takes part in jointly): it learns faster than the decoder."""
+    freeze_e1: bool = False
+    """Leave E1 as it is, where E2 learns from features of it at the same time."""
     standardise: bool = False
     """Begin by fitting E2's shift and gain to E1's features: where E2 begins to learn."""
     mouth_weight: float = 12.0
@@ -79,10 +81,9 @@ def decoder_loss(
     z: Tensor,
     settings: VAETraining,
     *,
-    guided: bool,
     reference_latents: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
-    """Loss of decoding z (B, C_z, N, h, w) against the clips' frames; `guided` adds the animator's true flow and mask.
+    """Loss of decoding z (B, C_z, N, h, w) against the clips' frames, and of its fields against the animator's.
 
     `probe` reads places on the face from a reference's fine features; `reference_latents` (P, M, C_z, h, w) stand in for the encoder's own.
     """
@@ -99,7 +100,7 @@ def decoder_loss(
         weight = small.repeat_interleave(2, dim=-1).repeat_interleave(2, dim=-2)
         parts["l1"] = settings.pixel_weight * settings.l1_weight * weighted_l1(video, frames, weight)
         parts["gradient"] = settings.pixel_weight * settings.gradient_weight * gradient_l1(video, frames, weight)
-    if guided and references.num_references:
+    if references.num_references:
         parts["flow"] = settings.flow_weight * flow_error(fields, clips.flow, small * (1 - clips.mask))
         # Further references may show what the portrait cannot: then the mask is for the pixels to decide.
         certain = small if references.num_references == 1 else small * (1 - 0.8 * clips.mask)
@@ -149,6 +150,7 @@ def train_vae(
         )
     folder.mkdir(parents=True, exist_ok=True)
     latents = LabelLatents(len(LABELS), vae.config.latent_channels)
+    vae.encoder.e1.requires_grad_(not settings.freeze_e1)
     probe = nn.Conv2d(vae.config.decoder2_channels[2], 3, 1)
     modules: dict[str, nn.Module] = {"vae": vae, "probe": probe}
     parameters = [*vae.parameters(), *probe.parameters()]
@@ -191,7 +193,7 @@ def train_vae(
         known = None if joint else label_references(latents, clips, side)
         if known is not None:
             known = known + settings.reference_noise * torch.randn(known[..., :1, :1].shape, generator=random)
-        pixel_loss, parts = decoder_loss(vae, probe, clips, z, settings, guided=not joint, reference_latents=known)
+        pixel_loss, parts = decoder_loss(vae, probe, clips, z, settings, reference_latents=known)
         (loss + pixel_loss).backward()
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings.gradient_clip))
         if math.isfinite(norm):

@@ -46,7 +46,7 @@ def test_twenty_steps_lower_every_loss():
     history = []
     for _ in range(20):
         latent = latent_loss(encode(model, batch), target, settings)
-        pixels, parts = decoder_loss(model, reader, batch, target, settings, guided=True, reference_latents=known)
+        pixels, parts = decoder_loss(model, reader, batch, target, settings, reference_latents=known)
         (latent + pixels).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -59,16 +59,15 @@ def test_twenty_steps_lower_every_loss():
     assert history[-1]["place"] < 0.8 * history[0]["place"]
 
 
-def test_the_animators_truth_counts_only_where_it_guides():
+def test_the_loss_is_the_sum_of_its_parts():
     model, batch = vae(), a_batch()
     z = LabelLatents(len(LABELS), model.config.latent_channels)(batch.labels, 1, 1)
-    for guided, pixel_weight, expected in (
-        (True, 1.0, {"l1", "gradient", "flow", "mask", "paint", "place"}),
-        (False, 1.0, {"l1", "gradient", "place"}),
-        (True, 0.0, {"flow", "mask", "paint", "place"}),
+    for pixel_weight, expected in (
+        (1.0, {"l1", "gradient", "flow", "mask", "paint", "place"}),
+        (0.0, {"flow", "mask", "paint", "place"}),
     ):
         settings = VAETraining(budget_s=1, pixel_weight=pixel_weight)
-        loss, parts = decoder_loss(model, probe(), batch, z, settings, guided=guided)
+        loss, parts = decoder_loss(model, probe(), batch, z, settings)
         assert set(parts) == expected
         assert float(loss.detach()) == pytest.approx(sum(parts.values()), rel=1e-5)
 
@@ -76,7 +75,7 @@ def test_the_animators_truth_counts_only_where_it_guides():
 def test_without_references_only_pixels_count():
     model, batch = vae(), a_batch(reference_odds=(1.0,))
     z = LabelLatents(len(LABELS), model.config.latent_channels)(batch.labels, 1, 1)
-    _, parts = decoder_loss(model, probe(), batch, z, VAETraining(budget_s=1), guided=True)
+    _, parts = decoder_loss(model, probe(), batch, z, VAETraining(budget_s=1))
     assert set(parts) == {"l1", "gradient"}
 
 
@@ -134,3 +133,14 @@ def test_a_foreign_checkpoint_is_refused(tmp_path):
     (tmp_path / "vae.pt").write_text("something else")
     with pytest.raises(DataError, match="expected a checkpoint"):
         train_vae(vae(), clips(), VAETraining(budget_s=1), tmp_path, num_workers=0)
+
+
+def test_a_frozen_e1_stays_while_the_rest_learns(tmp_path, monkeypatch):
+    tick(monkeypatch, vae_training)
+    model = vae()
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    train_vae(model, clips(), VAETraining(budget_s=3, freeze_e1=True, encoder_every=1), tmp_path, num_workers=0)
+    changed = {name for name, weight in model.state_dict().items() if not torch.equal(weight, before[name])}
+    assert not any(name.startswith("encoder.e1.") for name in changed)
+    assert any(name.startswith("encoder.e2.") for name in changed)
+    assert any(name.startswith("head.") for name in changed)
