@@ -3,10 +3,11 @@
 Shapes: B batch, T frames, H W the pictures' size, h w the warp fields' size.
 """
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vivavoz.vae.warp import WarpFields, resize_frames
+from vivavoz.vae.warp import WarpFields, resize_frames, sample_photos
 
 
 def weighted_l1(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -49,6 +50,21 @@ def place_error(prediction: Tensor, uv: Tensor) -> Tensor:
 def mask_error(fields: WarpFields, mask: Tensor, weight: Tensor) -> Tensor:
     """Binary cross-entropy between the painted layer's mask and where the portrait cannot supply the pixel, (B, 1, T, h, w)."""
     return (F.binary_cross_entropy_with_logits(fields.mask, mask, reduction="none") * weight).sum() / weight.sum()
+
+
+def choice_error(fields: WarpFields, photos: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """How far off the warped references are, each counted by its confidence: what trusting one reference at a time would cost.
+
+    Blending leaves the loss on pixels content with ghosts of all references; this asks for the best one. Only the confidences
+    learn from it. `photos` (B, M, 3, H, W), `target` (B, 3, T, H, W), `weight` (B, 1, T, h, w).
+    """
+    size = int(weight.shape[-2]), int(weight.shape[-1])
+    with torch.no_grad():
+        warped = sample_photos(resize_frames(photos, size), fields.flow)
+        light = (warped + 1) * fields.shade - 1
+        error = (light - resize_frames(target, size).unsqueeze(1)).abs().mean(dim=2)  # B M T h w
+        error = F.avg_pool2d(error.flatten(0, 1), 3, stride=1, padding=1, count_include_pad=False).view_as(error)
+    return ((fields.confidence.squeeze(2) * error).sum(dim=1, keepdim=True) * weight).sum() / weight.sum()
 
 
 def paint_error(fields: WarpFields, target: Tensor, mask: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from vivavoz.errors import ConfigError
 from vivavoz.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from vivavoz.train.clips import AnimatedClips, Clips, pictures
 from vivavoz.train.label_latents import LabelLatents
-from vivavoz.train.losses import flow_error, gradient_l1, mask_error, paint_error, place_error, weighted_l1
+from vivavoz.train.losses import choice_error, flow_error, gradient_l1, mask_error, paint_error, place_error, weighted_l1
 from vivavoz.vae.encoder import ChannelAffine, Posterior
 from vivavoz.vae.vae import VAE
 from vivavoz.vae.warp import ReferenceWarp, compose
@@ -62,6 +62,8 @@ class VAETraining:
     flow_weight: float = 0.6
     mask_weight: float = 0.4
     paint_weight: float = 1.0
+    choice_weight: float = 4.0
+    """Of trusting the wrong one of several references."""
     place_weight: float = 0.5
     """The references' fine features are to tell where on a face they are: a linear probe reads it, and is thrown away."""
     latent_weight: float = 1.0
@@ -85,7 +87,8 @@ def decoder_loss(
 ) -> tuple[Tensor, dict[str, float]]:
     """Loss of decoding z (B, C_z, N, h, w) against the clips' frames, and of its fields against the animator's.
 
-    `probe` reads places on the face from a reference's fine features; `reference_latents` (P, M, C_z, h, w) stand in for the encoder's own.
+    `probe` reads places on the face from a reference's fine features; `reference_latents` (P, M, C_z, h, w) stand in for the
+    encoder's own.
     """
     frames = pictures(clips.frames).transpose(1, 2)
     references = vae.encode_references(pictures(clips.references), latents=reference_latents)
@@ -105,6 +108,9 @@ def decoder_loss(
         # Further references may show what the portrait cannot: then the mask is for the pixels to decide.
         certain = small if references.num_references == 1 else small * (1 - 0.8 * clips.mask)
         parts["mask"] = settings.mask_weight * mask_error(fields, clips.mask, certain)
+        if references.num_references > 1 and references.photos is not None:
+            choice = choice_error(fields, references.photos, frames, small * (1 - clips.mask))
+            parts["choice"] = settings.choice_weight * choice
         parts["paint"] = settings.paint_weight * paint_error(fields, frames, clips.mask)
     if fine is not None:
         parts["place"] = settings.place_weight * place_error(probe(fine), clips.reference_uv.flatten(0, 1))

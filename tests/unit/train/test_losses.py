@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from vivavoz.train.losses import flow_error, gradient_l1, mask_error, paint_error, place_error, weighted_l1
+from vivavoz.train.losses import choice_error, flow_error, gradient_l1, mask_error, paint_error, place_error, weighted_l1
 from vivavoz.vae.warp import WarpFields
 
 
@@ -107,3 +107,20 @@ def test_paint_is_compared_where_it_shows():
     mask[..., 1:3, 1:3] = 1
     paint[..., 0, 0] = 100.0
     assert float(paint_error(given, target, mask)) == pytest.approx(0.5 * 12 / 13)
+
+
+def test_choice_is_the_mean_error_by_confidence_and_teaches_confidences_only():
+    photos = torch.stack([torch.full((3, 8, 8), 0.5), torch.full((3, 8, 8), -0.5)])[None]
+    target = torch.full((1, 3, 1, 8, 8), 0.5)  # the first reference is right, the second off by 1
+    share = torch.full((1, 2, 1, 1, 4, 4), 0.5)
+    share[:, 0], share[:, 1] = 0.75, 0.25
+    flow, paint, mask = torch.zeros(1, 2, 2, 1, 4, 4), torch.zeros(1, 3, 1, 4, 4), torch.zeros(1, 1, 1, 4, 4)
+    leaves = [share.requires_grad_(), flow.requires_grad_(), torch.ones_like(share).requires_grad_()]
+    given = WarpFields(flow=leaves[1], confidence=leaves[0], shade=leaves[2], paint=paint, mask=mask)
+    loss = choice_error(given, photos, target, torch.ones(1, 1, 1, 4, 4))
+    assert float(loss.detach()) == pytest.approx(0.25)
+    loss.backward()
+    assert leaves[0].grad is not None
+    assert leaves[0].grad[:, 1].sum() > leaves[0].grad[:, 0].abs().max()
+    assert leaves[1].grad is None
+    assert leaves[2].grad is None

@@ -62,6 +62,7 @@ def test_twenty_steps_lower_every_loss():
 def test_the_loss_is_the_sum_of_its_parts():
     model, batch = vae(), a_batch()
     z = LabelLatents(len(LABELS), model.config.latent_channels)(batch.labels, 1, 1)
+    assert "choice" in decoder_loss(model, probe(), a_batch(reference_odds=(0.0, 0.0, 1.0)), z, VAETraining(budget_s=1))[1]
     for pixel_weight, expected in (
         (1.0, {"l1", "gradient", "flow", "mask", "paint", "place"}),
         (0.0, {"flow", "mask", "paint", "place"}),
