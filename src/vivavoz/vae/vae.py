@@ -146,11 +146,13 @@ class VAE(nn.Module):
         features = levels[-1]
         if latents is None:
             latents = torch.unflatten(self.encoder.encode_features(features).mean.squeeze(2), 0, (b, m))
+        motion = None
         if self.config.reference_motion:
-            features = features + self.d1(latents.flatten(0, 1).unsqueeze(2)).squeeze(2)
+            motion = self.d1(latents.flatten(0, 1).unsqueeze(2)).squeeze(2)
+            features = features + motion
         warp = None
         if isinstance(self.head, ReferenceWarp):
-            warp = self.head.remember(levels, m)
+            warp = self.head.remember(levels, motion, m)
         return References(
             latents=latents,
             fusion=self.fusion.remember(torch.unflatten(features, 0, (b, m))) if self.config.references else (),

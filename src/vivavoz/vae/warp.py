@@ -94,6 +94,9 @@ class ReferencePyramid(nn.Module):
         super().__init__()
         widths = (config.feature_channels, *config.decoder2_channels[:3])
         self.context = CausalResBlock(widths[0], temporal_kernel=1)
+        self.motion = nn.Conv2d(widths[0], widths[0], 1) if config.reference_motion else None
+        if self.motion is not None:
+            nn.init.zeros_(self.motion.weight)
         self.stages = nn.ModuleList(
             UpStage(widths[i], widths[i + 1], 1, temporal=1, temporal_kernel=1, residual=config.residual) for i in range(3)
         )
@@ -102,9 +105,14 @@ class ReferencePyramid(nn.Module):
             nn.Conv2d(config.encoder1_channels[3 - i] + self.num_coordinates, widths[i + 1], 1) for i in range(3)
         )
 
-    def forward(self, features: list[Tensor]) -> tuple[Tensor, ...]:
-        """E1's pyramid (R, C, h, w) at 1/2, 1/4, 1/8, 1/16 -> three maps (R, C', h, w) at 1/8, 1/4, 1/2."""
+    def forward(self, features: list[Tensor], motion: Tensor | None = None) -> tuple[Tensor, ...]:
+        """E1's pyramid (R, C, h, w) at 1/2, 1/4, 1/8, 1/16 -> three maps (R, C', h, w) at 1/8, 1/4, 1/2.
+
+        `motion` (R, C, h, w) at 1/16 is D1 of the reference's own latent: its pose, in the terms of the frames to come.
+        """
         *finer, coarsest = features
+        if self.motion is not None and motion is not None:
+            coarsest = coarsest + self.motion(motion)
         x = self.context(coarsest.unsqueeze(2))
         levels = []
         for stage, join, level in zip(self.stages, self.joins, reversed(finer), strict=True):
@@ -161,9 +169,13 @@ class ReferenceWarp(nn.Module):
         stages[0].resample = self.stages[0].init_state(batch_size, height, width).resample  # type: ignore[operator]
         return WarpState(stages=tuple(stages), conv_out=self.conv_out.init_state(rows, 8 * height, 8 * width))
 
-    def remember(self, features: list[Tensor], num_references: int) -> Memory:
-        """What the head keeps of references, once per session, from E1's pyramid of them (B*M, C, ., .), finest first."""
-        eighth, quarter, half = (torch.unflatten(level, 0, (-1, num_references)) for level in self.pyramid(features))
+    def remember(self, features: list[Tensor], motion: Tensor | None, num_references: int) -> Memory:
+        """What the head keeps of references, once per session, from E1's pyramid of them (B*M, C, ., .), finest first.
+
+        `motion` (B*M, C, h, w): see `ReferencePyramid`.
+        """
+        levels = self.pyramid(features, motion)
+        eighth, quarter, half = (torch.unflatten(level, 0, (-1, num_references)) for level in levels)
         return eighth, quarter, half
 
     def forward(self, x: Tensor, memory: Memory | None, mask: Tensor | None = None, state: WarpState | None = None) -> WarpFields:
