@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 from vivavoz.config_json import from_plain, to_plain
 from vivavoz.data.corpus import Prepared, Report
 from vivavoz.data.shards.manifest import Manifest, Rejection, Shard
-from vivavoz.data.shards.storage import join, read_json, size_of, write_text
+from vivavoz.data.shards.storage import join, read_json, remove_unfinished, size_of, write_text
 from vivavoz.errors import AudioError, ConfigError, DataError, ImageError, VivavozError
 
 
@@ -114,6 +114,7 @@ def run_tasks(
 
 def _do(task: AnyTask, work: Work[AnyTask], folder: str) -> TaskResult:
     """Work on a task and save what became of it; this runs in the worker."""
+    remove_unfinished(shard_url(folder, task))
     try:
         result = work(task)
     except _BROKEN_SOURCE as error:
