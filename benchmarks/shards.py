@@ -13,11 +13,10 @@ import os
 import platform
 import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
-from end_to_end import commit, cpu_name
 
+from end_to_end import commit, cpu_name
 from vivavoz.data.shards.archive import write_shard
 from vivavoz.data.shards.clip import LABELS, MAX_FRAMES, Clip, ClipInfo
 from vivavoz.data.shards.manifest import Manifest
@@ -124,24 +123,21 @@ def make_clip(number: int) -> Clip:
 
 def print_table(figures: dict, options: argparse.Namespace) -> None:
     if "writing" in figures:
-        print(
-            f"\nwriting: {figures['writing']['frames_per_core_s']} frames/s per core, both sizes; {figures['writing']['mb_per_minute']} MB a minute"
-        )
-    print(
-        f"\n| windows of {options.frames} frames, batches of {options.batch} | clips/s per core | frames/s per core | core s per batch |"
-    )
+        writing = figures["writing"]
+        print(f"\nwriting: {writing['frames_per_core_s']} frames/s per core, both sizes; {writing['mb_per_minute']} MB a minute")
+    head = f"windows of {options.frames} frames, batches of {options.batch}"
+    print(f"\n| {head} | clips/s per core | frames/s per core | core s per batch |")
     print("| --- | ---: | ---: | ---: |")
     for row in figures["reading"]:
         name = f"{row['size_px']} px, {row['references_per_clip']} references each"
         frames_s = row["clips_per_core_s"] * options.frames
         print(f"| {name} | {row['clips_per_core_s']} | {frames_s:.0f} | {row['core_s_per_batch']} |")
     feeding, cost_s = figures["feeding"], figures["reading"][0]["core_s_per_batch"]
-    share = cost_s / (options.step_s * options.cores)
     verdict = "feeds" if feeding["waited_s_p50"] < 0.02 * options.step_s else "stalls"
-    print(
-        f"\n{options.workers} worker(s) at 256 px: {verdict} a step of {options.step_s:g} s; it waits {1000 * feeding['waited_s_p50']:.1f} ms"
-        f" (at most {1000 * feeding['waited_s_max']:.1f}); decoding takes {100 * share:.1f} % of {options.cores} cores"
-    )
+    waits_ms = [1000 * feeding[name] for name in ("waited_s_p50", "waited_s_max")]
+    print(f"\n{options.workers} worker(s) at 256 px: {verdict} a step of {options.step_s:g} s, which waits {waits_ms[0]:.1f} ms")
+    share = cost_s / (options.step_s * options.cores)
+    print(f"(at most {waits_ms[1]:.1f} ms); decoding takes {100 * share:.1f} % of {options.cores} cores")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
 const players = [];
+let loaded = 0;
 
 const RANGES = { expression_intensity: [0, 1], gaze: [-20, 20], head_pose: [-15, 15], blink: [0, 1], lip_shape: [0, 0.1] };
 const TITLES = { lip_shape: "Lips", head_pose: "Head", expression_intensity: "Intensity" };
@@ -136,6 +137,7 @@ class Player {
     const source = URL.createObjectURL(new Blob([decoded(clip.film)], { type: "video/mp4" }));
     this.video = element("video", { src: source, preload: "auto", playsInline: true });
     for (const name of ["timeupdate", "seeked", "loadeddata"]) this.video.addEventListener(name, () => this.update());
+    this.video.addEventListener("loadeddata", () => { loaded += 1; document.documentElement.dataset.films = loaded; });
     this.video.addEventListener("play", () => this.run());
     this.video.addEventListener("error", () => { document.documentElement.dataset.error = `${clip.info.key} does not play`; });
   }
