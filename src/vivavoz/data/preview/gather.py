@@ -39,10 +39,10 @@ _BARS: Final = 24
 _PEAKS_PER_FRAME: Final = 2
 
 _HISTOGRAMS: Final = (
-    ("Head yaw", "head_pose", 0, "degrees", (-45.0, 45.0)),
-    ("Head pitch", "head_pose", 1, "degrees", (-45.0, 45.0)),
-    ("Gaze yaw", "gaze", 0, "degrees", (-30.0, 30.0)),
-    ("Lip opening", "lip_shape", 0, "face heights", (0.0, 0.24)),
+    ("Head yaw", "head_pose", 0, "degrees"),
+    ("Head pitch", "head_pose", 1, "degrees"),
+    ("Gaze yaw", "gaze", 0, "degrees"),
+    ("Lip opening", "lip_shape", 0, "face heights"),
 )
 
 
@@ -112,10 +112,12 @@ def film(video: bytes, sound: bytes) -> bytes:
     with (
         av.open(io.BytesIO(video), "r") as pictures,
         av.open(io.BytesIO(sound), "r") as samples,
-        av.open(target, "w", format="mp4", options={"movflags": "+faststart"}) as container,
+        av.open(target, "w", format="mp4") as container,
     ):
-        for source in (pictures.streams.video[0], samples.streams.audio[0]):
-            stream = container.add_stream_from_template(source)
+        sources = (pictures.streams.video[0], samples.streams.audio[0])
+        streams = [container.add_stream_from_template(source) for source in sources]  # both before the first packet
+        for source, stream in zip(sources, streams, strict=True):
+            stream.time_base = source.time_base
             for packet in source.container.demux(source):
                 if packet.dts is not None:
                     packet.stream = stream
@@ -131,15 +133,21 @@ def _figures(folder: str, measured: Sequence[tuple[Shard, StoredClip]]) -> dict[
         if kind.classes and values:
             counts = np.bincount(np.concatenate(values), minlength=len(kind.classes))
             classes[name] = {one: int(count) / FRAME_RATE for one, count in zip(kind.classes, counts, strict=True) if count}
-    for title, name, column, unit, (lowest, highest) in _HISTOGRAMS:
+    for title, name, column, unit in _HISTOGRAMS:
         values = [one[name][:, column] for one in arrays if name in one]
         if values:
-            flat = np.concatenate(values) * (180 / np.pi if unit == "degrees" else 1)
-            counts, _ = np.histogram(np.clip(flat, lowest, highest), bins=_BARS, range=(lowest, highest))
-            low, middle, high = (round(float(value), 3) for value in np.percentile(flat, (5, 50, 95)))
-            row = {"title": title, "unit": unit, "range": (lowest, highest), "counts": counts.tolist()}
-            histograms.append({**row, "p5": low, "p50": middle, "p95": high})
+            histograms.append({"title": title, "unit": unit, **_histogram(np.concatenate(values), unit)})
     return {"num_clips": len(measured), "classes": classes, "histograms": histograms}
+
+
+def _histogram(values: NDArray[np.float32], unit: str) -> dict[str, Any]:
+    """Counts over a range that has all but the farthest: angles to both sides of 0, lengths from 0."""
+    flat, step = (np.degrees(values), 5.0) if unit == "degrees" else (values, 0.04)
+    highest = step * max(1, np.ceil(np.percentile(np.abs(flat), 99.5) / step))
+    lowest = -highest if unit == "degrees" else 0.0
+    counts, _ = np.histogram(np.clip(flat, lowest, highest), bins=_BARS, range=(lowest, highest))
+    low, middle, high = (round(float(value), 3) for value in np.percentile(flat, (5, 50, 95)))
+    return {"range": (lowest, float(highest)), "counts": counts.tolist(), "p5": low, "p50": middle, "p95": high}
 
 
 def _seconds_by(clips: Sequence[ClipInfo], name: str) -> dict[str, float]:

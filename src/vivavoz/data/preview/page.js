@@ -3,7 +3,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const players = [];
 let loaded = 0;
 
-const RANGES = { expression_intensity: [0, 1], gaze: [-20, 20], head_pose: [-15, 15], blink: [0, 1], lip_shape: [0, 0.1] };
+const RANGES = { expression_intensity: [0, 1], gaze: [-8, 8], head_pose: [-8, 8], blink: [0, 1], lip_shape: [0, 0.1] };
 const TITLES = { lip_shape: "Lips", head_pose: "Head", expression_intensity: "Intensity" };
 const ORDER = ["phoneme", "lip_shape", "state", "expression", "expression_intensity", "blink", "gaze", "head_pose"];
 const titleOf = (name) => TITLES[name] || name[0].toUpperCase() + name.slice(1).replace("_", " ");
@@ -37,7 +37,6 @@ function overview() {
   panels.append(
     tiles,
     panel("Splits", bars(splits), `People: ${people}. Nobody is in two.`),
-    panel("Length of clips", histogram(data.lengths, ["0 s", "5 s", "10 s"])),
     panel("Licences", bars(data.licences)),
   );
   const measured = summary.clips > figures.num_clips ? ` of ${figures.num_clips} clips` : "";
@@ -46,6 +45,7 @@ function overview() {
     if (figures.classes[name])
       panels.append(panel(`${titleOf(name)}${measured}`, bars(figures.classes[name], duration, (one) => colourOf[name](one, classes.indexOf(one)))));
   }
+  panels.append(panel("Length of clips", histogram(data.lengths, ["0 s", "5 s", "10 s"])));
   for (const one of figures.histograms) {
     const unit = one.unit === "degrees" ? "°" : "";
     const show = (value) => `${Number(value.toFixed(unit ? 1 : 3))}${unit}`.replace("-", "−");
@@ -58,9 +58,9 @@ function overview() {
     const sorted = Object.fromEntries(Object.entries(spoken).sort((a, b) => b[1] - a[1]));
     const counts = Object.values(sorted);
     const names = element("div", { className: "axis" }, ...Object.keys(sorted).map((name) => element("span", { style: { flex: "1", textAlign: "center", fontSize: "9px" } }, name)));
-    const plot = histogram(counts, []);
+    const plot = histogram(counts, [], (index) => colourOf.phoneme(Object.keys(sorted)[index]));
     plot.lastChild.replaceWith(names);
-    panels.append(panel("Phonemes", plot, `${duration(counts.reduce((a, b) => a + b, 0))} spoken, ${duration(SIL || 0)} of pauses.`, true));
+    panels.append(panel("Phonemes", plot, `${duration(counts.reduce((a, b) => a + b, 0))} spoken, ${duration(SIL || 0)} of pauses. Red: lips closed; brown: lip at the teeth; violet: lips rounded; blue: other vowels.`, true));
   }
 }
 
@@ -101,8 +101,9 @@ function lanesOf(clip, player) {
   }
   const seconds = count / FRAME_RATE;
   const marks = [0, 0.25, 0.5, 0.75, 1].map((part) => element("span", { style: { left: `${100 * part}%` } }, `${(part * seconds).toFixed(1)} s`));
-  lanes.append(element("div", {}), element("div", { className: "timeline" }, ...marks), element("div", {}));
-  if (missing.length) lanes.append(element("div", {}), element("div", { className: "absent" }, `Not labelled: ${missing.join(", ")}.`), element("div", {}));
+  const beside = (...parts) => element("div", { className: "blank" }, ...parts);
+  const absent = missing.length ? [element("span", { className: "absent" }, `Not labelled: ${missing.join(", ")}.`)] : [];
+  lanes.append(beside(), element("div", { className: "timeline" }, ...marks), beside(), beside(), beside(...absent), beside());
   const head = element("div", { className: "head" });
   lanes.append(head);
   player.onFrame((frame) => {
@@ -181,7 +182,7 @@ function clipCard(clip) {
     speed.textContent = `${player.video.playbackRate}×`;
   });
   const clock = element("span", { className: "clock" });
-  player.onFrame((frame) => { clock.textContent = `${(frame / FRAME_RATE).toFixed(2)} / ${(info.num_frames / FRAME_RATE).toFixed(2)} s`; });
+  player.onFrame((frame) => { clock.textContent = `${(frame / FRAME_RATE).toFixed(2)} s`; });
   const facts = { Person: info.identity, Source: info.source, Licence: info.licence, Shard: clip.shard };
   const track = info.crop_track_px;
   if (track.length) facts.Crop = track.length === 1 ? `${track[0].map(Math.round).join(", ")} px` : `moves over ${track.length} frames`;

@@ -55,12 +55,12 @@ function bars(values, show = duration, colour = () => "") {
   return list;
 }
 
-function histogram(counts, labels) {
+function histogram(counts, labels, colour = () => "") {
   const most = Math.max(...counts, 1);
   const svg = drawn("svg", { viewBox: `0 0 ${counts.length} 100`, preserveAspectRatio: "none", "aria-hidden": "true" });
   counts.forEach((count, index) => {
     const height = (98 * count) / most;
-    svg.append(drawn("rect", { x: index + 0.06, y: 100 - height, width: 0.88, height }));
+    svg.append(drawn("rect", { x: index + 0.06, y: 100 - height, width: 0.88, height, style: `fill: ${colour(index)}` }));
   });
   svg.append(drawn("line", { x1: 0, x2: counts.length, y1: 100, y2: 100 }));
   return element("div", { className: "histogram" }, svg, element("div", { className: "axis" }, ...labels.map((text) => element("span", {}, text))));
@@ -106,7 +106,7 @@ function strip(values, classes, colour) {
     let end = start;
     while (end < values.length && values[end] === values[start]) end += 1;
     const name = classes[values[start]];
-    const fits = ((end - start) / values.length) * 100 > 0.9 * name.length;
+    const fits = ((end - start) / values.length) * 100 > 1.5 * name.length;
     const place = { left: `${(100 * start) / values.length}%`, width: `${(100 * (end - start)) / values.length}%` };
     const run = element("div", { className: "run", title: name, style: { ...place, background: colour(name, values[start]) } });
     if (fits && run.style.background !== "transparent") run.textContent = name;
