@@ -130,6 +130,8 @@ def test_two_workers_of_a_ray_cluster_make_the_same_corpus(undisturbed, tmp_path
     try:
         cluster.add_node(**node)
         manifest = run_tasks(jobs, partial(work, folder=str(folder), notes=notes), str(folder), ray_address=cluster.address)
+        with pytest.raises(OutputError, match="No space left"):
+            run_tasks([Job(name="x")], partial(full, folder=str(folder)), str(folder), ray_address=cluster.address)
     finally:
         cluster.shutdown()
     tries = {note.name: note.read_text().splitlines() for note in notes.iterdir()}

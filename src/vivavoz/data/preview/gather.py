@@ -5,6 +5,7 @@
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -143,11 +144,11 @@ def _figures(folder: str, measured: Sequence[tuple[Shard, StoredClip]]) -> dict[
 def _histogram(values: NDArray[np.float32], unit: str) -> dict[str, Any]:
     """Counts over a range that has all but the farthest: angles to both sides of 0, lengths from 0."""
     flat, step = (np.degrees(values), 5.0) if unit == "degrees" else (values, 0.04)
-    highest = step * max(1, np.ceil(np.percentile(np.abs(flat), 99.5) / step))
+    highest = step * max(1.0, math.ceil(np.percentile(np.abs(flat), 99.5) / step))
     lowest = -highest if unit == "degrees" else 0.0
     counts, _ = np.histogram(np.clip(flat, lowest, highest), bins=_BARS, range=(lowest, highest))
     low, middle, high = (round(float(value), 3) for value in np.percentile(flat, (5, 50, 95)))
-    return {"range": (lowest, float(highest)), "counts": counts.tolist(), "p5": low, "p50": middle, "p95": high}
+    return {"range": (lowest, highest), "counts": counts.tolist(), "p5": low, "p50": middle, "p95": high}
 
 
 def _seconds_by(clips: Sequence[ClipInfo], name: str) -> dict[str, float]:
