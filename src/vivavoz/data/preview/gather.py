@@ -115,11 +115,11 @@ def film(video: bytes, sound: bytes) -> bytes:
         av.open(io.BytesIO(sound), "r") as samples,
         av.open(target, "w", format="mp4") as container,
     ):
-        sources = (pictures.streams.video[0], samples.streams.audio[0])
-        streams = [container.add_stream_from_template(source) for source in sources]  # both before the first packet
-        for source, stream in zip(sources, streams, strict=True):
-            stream.time_base = source.time_base
-            for packet in source.container.demux(source):
+        # Both streams must be there before the first packet.
+        streams = [container.add_stream_from_template(source.streams[0]) for source in (pictures, samples)]
+        for source, stream in zip((pictures, samples), streams, strict=True):
+            stream.time_base = source.streams[0].time_base
+            for packet in source.demux():
                 if packet.dts is not None:
                     packet.stream = stream
                     container.mux(packet)

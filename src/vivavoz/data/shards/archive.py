@@ -4,9 +4,10 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import BinaryIO
 
-from vivavoz.data.shards.clip import Clip, ClipInfo
+from vivavoz.data.shards.clip import Clip
 from vivavoz.data.shards.codec import encode_clip
 from vivavoz.data.shards.manifest import Shard, StoredClip
 from vivavoz.data.shards.storage import writing_whole
@@ -46,17 +47,7 @@ def _add(archive: tarfile.TarFile, clip: Clip) -> StoredClip:
         member.size = len(content)
         archive.addfile(member, io.BytesIO(content))
         places[suffix] = (archive.offset - -(-len(content) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE, len(content))
-    info = clip.info
-    without_track = ClipInfo(
-        key=info.key,
-        identity=info.identity,
-        source=info.source,
-        licence=info.licence,
-        split=info.split,
-        num_frames=info.num_frames,
-        facts=info.facts,
-    )
-    return StoredClip(info=without_track, members=places)
+    return StoredClip(info=replace(clip.info, crop_track_px=()), members=places)
 
 
 def _chain(first: Clip, rest: Iterator[Clip]) -> Iterator[Clip]:
