@@ -59,7 +59,7 @@ class PerformanceConfig:
     pause_s: float = 0.5
     """Silence longer than this is a pause of speech, no longer part of it."""
     pause_state: State = State.IDLE
-    """What the person does in pauses, unless told for every picture."""
+    """What the person does in pauses, where not told for every picture."""
     turn_deg: float = 0.0
     """Largest of the turns to one side and back that come now and then, oftener while idle; 0 for none."""
 
@@ -69,7 +69,7 @@ def perform(
     *,
     seed: int,
     phonemes: Sequence[Phoneme] | None = None,
-    states: npt.NDArray[np.uint8] | None = None,
+    pause_states: npt.NDArray[np.uint8] | None = None,
     feelings: Feelings | None = None,
     config: PerformanceConfig | None = None,
 ) -> Performance:
@@ -79,12 +79,12 @@ def perform(
         samples: float32 (N,), 16 kHz, mono, [-1, 1]; gives F = ceil(N / 640) pictures.
         seed: of everything that the sound leaves open.
         phonemes: recognised when not given.
-        states: `State` of every picture, (F,); from the sound and `config.pause_state` when not given.
+        pause_states: `State` of every picture (F,) that nothing is said in; `config.pause_state` when not given.
         feelings: of F pictures; none when not given.
         config: how lively the person is.
 
     Raises:
-        DataError: sound, states or feelings of another shape, or the recogniser is missing.
+        DataError: sound, pause states or feelings of another shape, or the recogniser is missing.
     """
     if samples.ndim != 1 or not len(samples):
         raise DataError(f"got sound of shape {samples.shape}, expected (N,) with N > 0: mix the channels to mono first")
@@ -94,14 +94,15 @@ def perform(
     prosody = analyse(samples)
     fine = band_loudness(samples, num_frames_of(len(samples), LOUDNESS_RATE_HZ), rate_hz=LOUDNESS_RATE_HZ)
     heard = prosody.loudness > _HEARD
-    if states is None:
-        speaking = _close_gaps(heard, round(config.pause_s * FRAME_RATE))
-        states = np.where(speaking, State.SPEAKING, config.pause_state).astype(np.uint8)
+    if pause_states is None:
+        pause_states = np.full(num_frames, config.pause_state, np.uint8)
     feelings = feelings or Feelings.none(num_frames)
-    if states.shape != (num_frames,) or len(feelings.weights) != num_frames:
+    if pause_states.shape != (num_frames,) or len(feelings.weights) != num_frames:
         raise DataError(
-            f"got states of shape {states.shape} and {len(feelings.weights)} pictures of feelings; expected {num_frames} pictures"
+            f"got states of shape {pause_states.shape} and feelings of {len(feelings.weights)} pictures; expected {num_frames} each"
         )
+    speaking = _close_gaps(heard, round(config.pause_s * FRAME_RATE))
+    states = np.where(speaking, State.SPEAKING, pause_states).astype(np.uint8)
     pauses_s = _ends_s(_close_gaps(heard, round(0.2 * FRAME_RATE)))
 
     rng = np.random.default_rng(seed)
