@@ -207,5 +207,5 @@ def _move_brows(motion: NDArray[np.float32], moved: NDArray[np.float64]) -> None
 
 def _wrinkle_nose(motion: NDArray[np.float32], moved: NDArray[np.float64]) -> None:
     sneer = motion[:, COLUMN["sneer"], None].astype(np.float64)
-    for points, lift in (((48, 278, 64, 294, 98, 327), 0.014), ((97, 326, 115, 344, 220, 440), 0.008), ((205, 425), 0.008)):
+    for points, lift in (((48, 278, 64, 294, 98, 327), 0.020), ((97, 326, 115, 344, 220, 440), 0.012), ((205, 425), 0.012)):
         moved[:, points, 1] -= lift * sneer

@@ -298,10 +298,10 @@ def _feel(motion: Tracks, feelings: Feelings, states: npt.NDArray[np.uint8]) -> 
     quiet = gaussian_filter1d((states != State.SPEAKING).astype(np.float64), 0.12 * FRAME_RATE, mode="nearest")
     unrounded = 1.0 - 0.7 * motion["pucker"]
     motion["jaw"] = np.maximum(motion["jaw"], feelings.added("jaw") * quiet * (1.0 - motion["press"]))
-    motion["smile"] = soft_limit(motion["smile"] + feelings.added("smile") * unrounded, 1.0)
+    motion["smile"] = np.clip(motion["smile"] + feelings.added("smile") * unrounded, -1.0, 1.0)
     motion["wide"] = np.clip(motion["wide"] + feelings.added("wide") * unrounded, -1.0, 1.0)
     motion["upper_raise"] = np.clip(motion["upper_raise"] + feelings.added("upper_raise") * (1 - motion["press"]), 0.0, 1.0)
-    motion["brow"] = soft_limit(motion["brow"] + feelings.added("brow"), 1.0)
+    motion["brow"] = np.clip(motion["brow"] + feelings.added("brow"), -1.0, 1.0)
     motion["gaze_y"] = np.clip(motion["gaze_y"] + feelings.added("gaze_y"), -1.0, 1.0)
     motion["pitch"] = motion["pitch"] + feelings.added("pitch")
     for name in ("brow_inner", "lids", "sneer"):
