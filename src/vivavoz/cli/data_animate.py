@@ -11,11 +11,17 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "animate",
         help="make clips from portraits and speech",
-        description="Let portraits speak, listen and idle: labelled clips of at most 10 seconds in shards. The same folders, hours "
-        "and seed give the same bytes; called again after a stop, it goes on where it was.",
+        description="Let portraits speak, listen and idle: labelled clips of at most 10 seconds in shards. The same "
+        "folders, hours and seed give the same bytes; called again after a stop, it goes on where it was.",
     )
     parser.add_argument("--portraits", required=True, type=Path, metavar="DIR", help="pictures of faces, one per person")
-    parser.add_argument("--speech", required=True, type=Path, metavar="DIR", help="recordings of English speech; words in a .txt beside")
+    parser.add_argument(
+        "--speech",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="recordings of English speech; their words may lie in a .txt beside",
+    )
     parser.add_argument("-o", "--output", required=True, metavar="SHARDS", help="folder or URL of the corpus")
     parser.add_argument("--hours", required=True, type=float, metavar="H", help="length of the corpus, at least")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of all chance (default: 0)")

@@ -99,7 +99,7 @@ def perform(
     feelings = feelings or Feelings.none(num_frames)
     if pause_states.shape != (num_frames,) or len(feelings.weights) != num_frames:
         raise DataError(
-            f"got states of shape {pause_states.shape} and feelings of {len(feelings.weights)} pictures; expected {num_frames} each"
+            f"got states of shape {pause_states.shape} and {len(feelings.weights)} feelings; expected {num_frames} each"
         )
     speaking = _close_gaps(heard, round(config.pause_s * FRAME_RATE))
     states = np.where(speaking, State.SPEAKING, pause_states).astype(np.uint8)
@@ -269,7 +269,7 @@ def _body(rng: np.random.Generator, num_frames: int, pauses_s: Sequence[float], 
 
 
 def _attend(rng: np.random.Generator, motion: Tracks, states: npt.NDArray[np.uint8], config: PerformanceConfig) -> None:
-    """What the states add, in place, fading from one to the next: an inclined head and a kind face to listen, turns, deep breath."""
+    """What the states add, in place, each fading into the next: a listener's inclined head and kind face, turns, an idler's breath."""
     from scipy.ndimage import gaussian_filter1d
 
     listening, idle = (

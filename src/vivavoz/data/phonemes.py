@@ -1,4 +1,4 @@
-"""Speech to timed phonemes with pocketsphinx: known words aligned; else words first, then their phones; phones alone where words fail.
+"""Speech to timed phonemes with pocketsphinx: known words are aligned; else words come first, then their phones; or phones alone.
 
 Reading words brings a language model to bear on lip shapes: an /m/ that is barely heard is found because the word has one.
 A decoder holds one stream: use `recognise` from one thread per process.
@@ -90,8 +90,8 @@ def align(samples: npt.NDArray[np.float32], words: Sequence[str]) -> list[Phonem
         _run(decoder, pcm)
         found = _aligned_phones(decoder.get_alignment(), _MARGIN_SAMPLES / SAMPLE_RATE_HZ)
     except RuntimeError as error:
-        text = " ".join(spoken)
-        raise DataError(f"got {duration_s:.1f} s of sound that {text[:60]!r} does not fit; expected these words to be said") from error
+        text = " ".join(spoken)[:60]
+        raise DataError(f"got {duration_s:.1f} s of sound that {text!r} does not fit; expected these words to be said") from error
     return _tile(found, duration_s)
 
 

@@ -146,12 +146,11 @@ class Rig:
             self._draw_mouth(picture, source, mask, portrait, vertices, row)
         picture *= np.exp(row[COLUMN["light"]])
         points = np.concatenate([vertices[: lm.NUM_SKIN_LANDMARKS, :2], irises[:, :2]]) * (size / PORTRAIT_SIZE_PX)
-        if flow_size == 0:
-            mask = mask[:0, :0]
+        fields = (flow_size, flow_size)
         return RenderedFrame(
             image=np.clip(picture + 0.5, 0, 255).astype(np.uint8),
             flow=backward_flow(source, flow_size),
-            mask=np.asarray(cv2.resize(mask, (flow_size, flow_size), interpolation=cv2.INTER_AREA), np.float32) if flow_size else mask,
+            mask=np.asarray(cv2.resize(mask, fields, interpolation=cv2.INTER_AREA), np.float32) if flow_size else mask[:0, :0],
             uv=warp.uv,
             landmarks=points.astype(np.float32),
         )
