@@ -120,7 +120,8 @@ def perform(
 def perform_random(num_frames: int, *, seed: int) -> Floats:
     """Motion that covers the whole range of every parameter, independently of the others: float32 (num_frames, len(MOTION)).
 
-    Lips, lids, gaze and head wander between random poses in ways speech rarely combines; smooth, but nobody's behaviour.
+    Lips, lids, gaze and head wander between random poses in ways speech rarely combines; smooth, but nobody's behaviour. What
+    only expressions move (inner brows, wide eyes, nose) rests: no label of the rig tells of it.
     """
     if num_frames < 1:
         raise DataError(f"got {num_frames} pictures, expected at least 1: ask for one or more")
