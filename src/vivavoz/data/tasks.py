@@ -197,8 +197,8 @@ def _on_ray(do: Callable[[Any], TaskResult], missing: deque[tuple[int, Any]], ad
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ConfigError(f"cannot reach a Ray cluster at {address!r} ({error}); start one, or leave it out") from error
     try:
-        remote = ray.remote(num_cpus=1, max_retries=_MAX_TRIES - 1, scheduling_strategy="SPREAD")(do)
-        running = {remote.remote(task): (index, task) for index, task in missing}
+        remote = ray.remote(num_cpus=1, max_retries=_MAX_TRIES - 1, scheduling_strategy="SPREAD")(_call)
+        running = {remote.remote(do, task): (index, task) for index, task in missing}
         while running:
             (reference,), _ = ray.wait(list(running), num_returns=1)
             index, task = running.pop(reference)
@@ -210,6 +210,10 @@ def _on_ray(do: Callable[[Any], TaskResult], missing: deque[tuple[int, Any]], ad
                 yield index, _failed(task, f"its process died {_MAX_TRIES} times ({type(error).__name__})")
     finally:
         ray.shutdown()
+
+
+def _call(do: Callable[[Any], TaskResult], task: Any) -> TaskResult:
+    return do(task)
 
 
 def _pool(num_processes: int) -> ProcessPoolExecutor:

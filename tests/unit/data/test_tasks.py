@@ -120,15 +120,18 @@ def test_runs_that_make_no_sense_are_refused(tmp_path):
 def test_two_workers_of_a_ray_cluster_make_the_same_corpus(undisturbed, tmp_path, monkeypatch):
     pytest.importorskip("ray", reason="needs Ray: pip install 'vivavoz[ray]'")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    node = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False}
     from ray.cluster_utils import Cluster
 
     folder, notes = tmp_path / "corpus", tmp_path / "notes"
     notes.mkdir()
     jobs = [job if job.does != "kills all" else Job(name="e") for job in JOBS]
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 100 << 20})
+    cluster = Cluster(initialize_head=True, head_node_args=node)
     try:
-        cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
+        cluster.add_node(**node)
         manifest = run_tasks(jobs, partial(work, folder=str(folder), notes=notes), str(folder), ray_address=cluster.address)
+        with pytest.raises(OutputError, match="No space left"):
+            run_tasks([Job(name="x")], partial(full, folder=str(folder)), str(folder), ray_address=cluster.address)
     finally:
         cluster.shutdown()
     tries = {note.name: note.read_text().splitlines() for note in notes.iterdir()}
