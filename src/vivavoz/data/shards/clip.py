@@ -11,6 +11,7 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from vivavoz.data.landmarks import NUM_LANDMARKS
 from vivavoz.data.phonemes import CONSONANTS, SILENCE, VOWELS
 from vivavoz.errors import DataError
 from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
@@ -18,7 +19,6 @@ from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
 MAX_FRAMES: Final = 10 * FRAME_RATE
 SIZES_PX: Final = (512, 256)
 """Sides of the square pictures that are stored; `Clip.frames` has the first."""
-NUM_LANDMARKS: Final = 478
 
 Split: TypeAlias = Literal["train", "validation", "test"]
 SPLITS: Final[tuple[Split, ...]] = ("train", "validation", "test")

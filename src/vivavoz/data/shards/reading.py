@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from vivavoz.data.shards.clip import LABELS, NUM_LANDMARKS, SIZES_PX, ClipInfo, Split
+from vivavoz.data.landmarks import NUM_LANDMARKS
+from vivavoz.data.shards.clip import LABELS, SIZES_PX, ClipInfo, Split
 from vivavoz.data.shards.codec import decode_arrays, decode_frames, decode_sound
 from vivavoz.data.shards.manifest import Manifest
 from vivavoz.data.shards.storage import join, read_bytes
