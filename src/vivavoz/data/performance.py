@@ -270,7 +270,7 @@ def _body(rng: np.random.Generator, num_frames: int, pauses_s: Sequence[float], 
 
 
 def _attend(rng: np.random.Generator, motion: Tracks, states: npt.NDArray[np.uint8], config: PerformanceConfig) -> None:
-    """What the states add, in place, each fading into the next: a listener's inclined head and kind face, turns, an idler's breath."""
+    """What the states add, in place, fading into the next: a listener inclines the head, an idler breathes deep; turns."""
     from scipy.ndimage import gaussian_filter1d
 
     listening, idle = (
