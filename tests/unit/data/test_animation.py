@@ -6,9 +6,10 @@ import pytest
 from tests.unit.data.test_rig import face_image, face_landmarks
 from vivavoz.data.animation import ClipPlan, make_clip, phoneme_track, plan_clips
 from vivavoz.data.corpus import Portraits, Reader
+from vivavoz.data.emotions import Expression
 from vivavoz.data.performance import State
 from vivavoz.data.phonemes import SILENCE, Phoneme
-from vivavoz.data.shards.clip import LABELS, MAX_FRAMES, PHONEMES
+from vivavoz.data.shards.clip import EXPRESSIONS, LABELS, MAX_FRAMES, PHONEMES, STATES
 from vivavoz.data.shards.codec import encode_clip
 from vivavoz.data.shards.manifest import split_of
 from vivavoz.errors import ConfigError
@@ -68,6 +69,11 @@ def test_a_held_out_voice_never_speaks_for_a_face_that_is_trained_on() -> None:
 
 def test_recordings_too_short_to_speak_still_give_listeners() -> None:
     assert not any(plan.speech_frames for plan in plan_clips(PORTRAITS, [("short.wav", 16_000)], hours=0.02, seed=0))
+
+
+def test_classes_are_numbered_as_in_clips() -> None:
+    assert tuple(state.name.lower() for state in State) == STATES
+    assert tuple(expression.name.lower() for expression in Expression) == EXPRESSIONS
 
 
 def test_refuses_no_hours() -> None:
