@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from vivavoz.audio.reading import is_silent, read_audio
 from vivavoz.data.head_pose import angles, fit_head
 from vivavoz.data.landmarks import detect_landmarks
-from vivavoz.data.phonemes import Phoneme, recognise
+from vivavoz.data.phonemes import Phoneme, align, recognise
 from vivavoz.data.warp import PORTRAIT_SIZE_PX
 from vivavoz.errors import AudioError, DataError, ImageError
 from vivavoz.media.crop import crop_portrait
@@ -127,7 +127,10 @@ def prepare_portraits(folder: Path, cache: Path, *, detect: Detect = detect_land
 def prepare_speech(
     folder: Path, cache: Path, *, hear: Recognise = recognise, num_processes: int = 1, report: Report | None = None
 ) -> list[Reader]:
-    """Read every recording of a folder (and those in it) and recognise its phonemes.
+    """Read every recording of a folder (and those in it) and find its phonemes.
+
+    Words in a text file beside the recording (`a.flac`, `a.txt`) are aligned; without them, or where they do not fit, sounds are
+    recognised.
 
     Each recording is kept in a file of its own as soon as it is done, so a run that is stopped goes on where it was. What
     cannot be read, or is silent, is left out, with the reason in `report`.
@@ -143,7 +146,7 @@ def prepare_speech(
         DataError: no such folder, no recording in it that can be used, pocketsphinx is missing, or a damaged cache.
     """
     paths = _files(folder, SOUND_SUFFIXES, "recordings")
-    stored = [cache / "speech" / f"{_hash(path)}.npz" for path in paths]
+    stored = [cache / "speech" / f"{_hash(path, path.with_suffix('.txt'))}.npz" for path in paths]
     missing = [(path, target) for path, target in zip(paths, stored, strict=True) if not target.is_file()]
     reasons: dict[Path, str] = {}
     with _mapping(min(num_processes, len(missing))) as each:
@@ -195,10 +198,23 @@ def _prepare_reader(source_and_target: tuple[Path, Path], hear: Recognise) -> st
     if is_silent(samples):
         return f"{source} is silent"
     pcm = np.clip(np.round(samples * FULL_SCALE), -32768, 32767).astype(np.int16)
-    phonemes = hear(pcm.astype(np.float32) / FULL_SCALE)
+    samples = pcm.astype(np.float32) / FULL_SCALE
+    phonemes = _aligned(samples, source.with_suffix(".txt")) or hear(samples)
     symbols, start_s, end_s = (np.array([getattr(p, name) for p in phonemes]) for name in ("symbol", "start_s", "end_s"))
     _save(target, samples=pcm, symbols=symbols, start_s=start_s, end_s=end_s)
     return ""
+
+
+def _aligned(samples: NDArray[np.float32], text: Path) -> Sequence[Phoneme]:
+    """Phonemes of the words in a text file; none where there is no such file, or its words do not fit the sound."""
+    try:
+        return align(samples, text.read_text(encoding="utf-8").split())
+    except (FileNotFoundError, UnicodeDecodeError):
+        return ()
+    except DataError as error:
+        if isinstance(error.__cause__, ImportError):
+            raise
+        return ()
 
 
 @contextmanager
@@ -223,8 +239,10 @@ def _files(folder: Path, suffixes: tuple[str, ...], what: str) -> list[Path]:
     return found
 
 
-def _hash(path: Path) -> str:
-    return hashlib.sha256(_VERSION + path.read_bytes()).hexdigest()[:20]
+def _hash(path: Path, *beside: Path) -> str:
+    """Hash of a file and of those beside it that there are."""
+    contents = [path.read_bytes(), *(other.read_bytes() for other in beside if other.is_file())]
+    return hashlib.sha256(_VERSION + b"".join(contents)).hexdigest()[:20]
 
 
 def _hash_of_all(folder: Path, paths: Sequence[Path]) -> str:

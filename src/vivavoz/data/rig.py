@@ -111,13 +111,22 @@ class Rig:
         moved = self._moved_landmarks(np.atleast_2d(motion))
         return measure_labels(self.neutral, moved, np.atleast_2d(motion), self.head, self._place(np.atleast_2d(motion)))
 
+    def landmarks(self, motion_row: Floats, size: int = PORTRAIT_SIZE_PX) -> Floats:
+        """Landmarks (478, 3) of a frame in pixels of its `size` x `size` picture, z in the unit of x."""
+        vertices, irises = self._deform(motion_row)
+        return (np.concatenate([vertices[: lm.NUM_SKIN_LANDMARKS], irises]) * (size / PORTRAIT_SIZE_PX)).astype(np.float32)
+
+    def expressions(self, motion: Floats) -> NDArray[np.float64]:
+        """Landmarks with their expression (F, 478, 3) in the head's frame, face height 1, of rows of motion (F, len(MOTION))."""
+        return self._moved_landmarks(np.atleast_2d(motion))
+
     def render(self, motion_row: Floats | None, size: int = 256, flow_size: int | None = None) -> RenderedFrame:
         """Render one frame.
 
         Args:
             motion_row: (len(MOTION),), see `motion.MOTION`; None shows the portrait itself.
             size: side of the picture in pixels.
-            flow_size: side of flow, mask and uv; half of `size` unless given.
+            flow_size: side of flow, mask and uv; half of `size` unless given. 0 leaves them out, which is quicker.
 
         Raises:
             DataError: the row has another number of columns.
@@ -136,11 +145,12 @@ class Rig:
             self._draw_eyes(picture, source, portrait, vertices, row)
             self._draw_mouth(picture, source, mask, portrait, vertices, row)
         picture *= np.exp(row[COLUMN["light"]])
-        points = np.concatenate([vertices[: lm.NUM_SKIN_LANDMARKS, :2], irises]) * (size / PORTRAIT_SIZE_PX)
+        points = np.concatenate([vertices[: lm.NUM_SKIN_LANDMARKS, :2], irises[:, :2]]) * (size / PORTRAIT_SIZE_PX)
+        fields = (flow_size, flow_size)
         return RenderedFrame(
             image=np.clip(picture + 0.5, 0, 255).astype(np.uint8),
             flow=backward_flow(source, flow_size),
-            mask=np.asarray(cv2.resize(mask, (flow_size, flow_size), interpolation=cv2.INTER_AREA), np.float32),
+            mask=np.asarray(cv2.resize(mask, fields, interpolation=cv2.INTER_AREA), np.float32) if flow_size else mask[:0, :0],
             uv=warp.uv,
             landmarks=points.astype(np.float32),
         )
@@ -222,7 +232,7 @@ class Rig:
         return np.stack(centres)
 
     def _deform(self, row: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Vertices (V, 3) and irises (10, 2) of a frame, portrait coordinates."""
+        """Vertices (V, 3) and irises (10, 3) of a frame, portrait coordinates."""
         motion = row[None]
         scale = self.head.scale_px
         at_rest = self.vertices + displace(self.neutral, motion)[0] @ self.head.rotation.T * scale
@@ -237,7 +247,8 @@ class Rig:
         matrix, constant = self._rigid_at(row, float(self.landmarks_px[[33, 263], 2].mean()))
         shifts = np.concatenate([np.repeat(self._gaze_shift(motion, eye), 5, 0) for eye in (lm.EYE_LEFT, lm.EYE_RIGHT)])
         irises = self.landmarks_px[lm.NUM_SKIN_LANDMARKS :, :2] + shifts @ self.head.rotation[:2, :2].T * scale
-        return moved, irises @ matrix.T + constant
+        depths = moved[[i for eye in (lm.EYE_CORNERS_LEFT, lm.EYE_CORNERS_RIGHT) for i in eye], 2].reshape(2, 2).mean(1)
+        return moved, np.concatenate([irises @ matrix.T + constant, np.repeat(depths, 5)[:, None]], 1)
 
     def _rigid_at(self, row: Floats, depth_px: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Affine map (2, 2), (2,) of points fixed to the skull at one depth, from the portrait to the frame."""

@@ -39,7 +39,7 @@ class LipConfig:
     """Time the lips take to meet and to part."""
     smooth_s: float = 0.016
     """Deviation of the Gaussian over all tracks but closures."""
-    quiet_opening: float = 0.45
+    quiet_opening: float = 0.65
     """Share of a vowel's opening that is left when it is hardly heard; 1 at full loudness."""
     loud_floor: float = 0.38
     """Opening that full loudness alone brings about."""
@@ -61,16 +61,16 @@ class Viseme(NamedTuple):
     place_force: float = 0.5
 
 
-_AA = Viseme(jaw=0.9, wide=0.05, opening_force=1.3)
+_AA = Viseme(jaw=0.85, wide=0.05, opening_force=1.3)
 _AO = Viseme(jaw=0.58, wide=-0.2, pucker=0.4, opening_force=1.1, rounding_force=0.9)
 _EH = Viseme(jaw=0.75, wide=0.3, upper_raise=0.15)
-_IY = Viseme(jaw=0.55, wide=0.75, upper_raise=0.15, rounding_force=1.0)
-_UW = Viseme(jaw=0.35, wide=-0.5, pucker=0.9, rounding_force=1.3)
+_IY = Viseme(jaw=0.6, wide=0.75, upper_raise=0.15, rounding_force=1.0)
+_UW = Viseme(jaw=0.28, wide=-0.5, pucker=0.9, rounding_force=1.3)
 
 _VISEMES: dict[str, tuple[Viseme, ...]] = {
     SILENCE: (Viseme(jaw=0.0, opening_force=0.9, rounding_force=0.5),),
     "AA": (_AA,),
-    "AE": (Viseme(jaw=0.78, wide=0.35, upper_raise=0.25, opening_force=1.2),),
+    "AE": (Viseme(jaw=0.74, wide=0.35, upper_raise=0.25, opening_force=1.2),),
     "AH": (Viseme(jaw=0.52, opening_force=0.8, rounding_force=0.3),),
     "AO": (_AO,),
     "AW": (_AA, _UW),
@@ -84,28 +84,28 @@ _VISEMES: dict[str, tuple[Viseme, ...]] = {
     "OY": (_AO, _IY),
     "UH": (Viseme(jaw=0.42, wide=-0.2, pucker=0.5, rounding_force=0.9),),
     "UW": (_UW,),
-    "P": (Viseme(jaw=0.05, opening_force=1.5, rounding_force=0.1),),
-    "B": (Viseme(jaw=0.05, opening_force=1.5, rounding_force=0.1),),
-    "M": (Viseme(jaw=0.05, opening_force=1.5, rounding_force=0.1),),
+    "P": (Viseme(jaw=0.02, opening_force=1.5, rounding_force=0.1),),
+    "B": (Viseme(jaw=0.02, opening_force=1.5, rounding_force=0.1),),
+    "M": (Viseme(jaw=0.02, opening_force=1.5, rounding_force=0.1),),
     "F": (Viseme(jaw=0.1, lower_in=1.0, upper_raise=0.2, opening_force=1.4, rounding_force=0.3, place_force=2.0),),
     "V": (Viseme(jaw=0.1, lower_in=0.9, upper_raise=0.2, opening_force=1.2, rounding_force=0.3, place_force=2.0),),
-    "TH": (Viseme(jaw=0.18, tongue=1.0, opening_force=1.0, rounding_force=0.2, place_force=1.5),),
+    "TH": (Viseme(jaw=0.15, tongue=1.0, opening_force=1.0, rounding_force=0.2, place_force=1.5),),
     "DH": (Viseme(jaw=0.2, tongue=0.85, opening_force=0.8, rounding_force=0.2, place_force=1.3),),
-    "T": (Viseme(jaw=0.34, tongue=0.35, opening_force=0.7, rounding_force=0.15),),
+    "T": (Viseme(jaw=0.38, tongue=0.35, opening_force=0.7, rounding_force=0.15),),
     "D": (Viseme(jaw=0.32, tongue=0.35, opening_force=0.7, rounding_force=0.15),),
-    "N": (Viseme(jaw=0.32, tongue=0.35, opening_force=0.7, rounding_force=0.15),),
-    "L": (Viseme(jaw=0.42, tongue=0.75, opening_force=0.6, rounding_force=0.2, place_force=1.2),),
-    "S": (Viseme(jaw=0.35, wide=0.35, upper_raise=0.2, opening_force=1.1, rounding_force=0.3),),
-    "Z": (Viseme(jaw=0.33, wide=0.35, upper_raise=0.2, opening_force=1.0, rounding_force=0.3),),
+    "N": (Viseme(jaw=0.29, tongue=0.35, opening_force=0.7, rounding_force=0.15),),
+    "L": (Viseme(jaw=0.47, tongue=0.75, opening_force=0.6, rounding_force=0.2, place_force=1.2),),
+    "S": (Viseme(jaw=0.42, wide=0.35, upper_raise=0.2, opening_force=1.1, rounding_force=0.3),),
+    "Z": (Viseme(jaw=0.38, wide=0.35, upper_raise=0.2, opening_force=1.0, rounding_force=0.3),),
     "SH": (Viseme(jaw=0.27, wide=-0.2, pucker=0.6, upper_raise=0.3, opening_force=1.1, rounding_force=1.1),),
     "ZH": (Viseme(jaw=0.27, wide=-0.2, pucker=0.6, upper_raise=0.3, opening_force=1.0, rounding_force=1.1),),
     "CH": (Viseme(jaw=0.27, wide=-0.2, pucker=0.55, upper_raise=0.3, opening_force=1.1, rounding_force=1.0),),
     "JH": (Viseme(jaw=0.27, wide=-0.2, pucker=0.5, upper_raise=0.3, opening_force=1.0, rounding_force=1.0),),
-    "K": (Viseme(jaw=0.4, opening_force=0.3, rounding_force=0.1),),
+    "K": (Viseme(jaw=0.44, opening_force=0.3, rounding_force=0.1),),
     "G": (Viseme(jaw=0.4, opening_force=0.3, rounding_force=0.1),),
     "NG": (Viseme(jaw=0.38, opening_force=0.3, rounding_force=0.1),),
-    "R": (Viseme(jaw=0.16, wide=-0.15, pucker=0.5, opening_force=0.7, rounding_force=0.9),),
-    "W": (Viseme(jaw=0.05, wide=-0.55, pucker=1.0, opening_force=1.1, rounding_force=1.6),),
+    "R": (Viseme(jaw=0.08, wide=-0.15, pucker=0.5, opening_force=0.7, rounding_force=0.9),),
+    "W": (Viseme(jaw=0.02, wide=-0.55, pucker=1.0, opening_force=1.1, rounding_force=1.6),),
     "Y": (Viseme(jaw=0.38, wide=0.55, opening_force=0.6, rounding_force=0.7),),
     "HH": (Viseme(jaw=0.4, opening_force=0.15, rounding_force=0.05, place_force=0.2),),
 }

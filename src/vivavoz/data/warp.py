@@ -55,6 +55,8 @@ def warp_mesh(moved: NDArray[np.float64], sampled: NDArray[np.float64], size: in
 
 def backward_flow(source: Floats, flow_size: int) -> Floats:
     """Backward flow (flow_size, flow_size, 2) in [-1, 1] units of a map (S, S, 2) to portrait coordinates."""
+    if not flow_size:
+        return np.zeros((0, 0, 2), np.float32)
     small = source
     if len(source) != flow_size:
         small = np.asarray(cv2.resize(source, (flow_size, flow_size), interpolation=cv2.INTER_AREA), np.float32)
@@ -168,6 +170,8 @@ def _smooth_facets(source: Floats, moved: NDArray[np.float64], face_px: float) -
 
 
 def _canonical_map(maps: Floats, index: NDArray[np.int32], flow_size: int) -> Floats:
+    if not flow_size:
+        return np.zeros((0, 0, 3), np.float32)
     pick = ((np.arange(flow_size) + 0.5) * (len(index) / flow_size)).astype(np.int64)
     small = index[pick[:, None], pick]
     on_face = (small >= num_ring_triangles()).astype(np.float32)[..., None]

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from vivavoz.data.emotions import Expression, Feelings
 from vivavoz.data.motion import MOTION
 from vivavoz.data.performance import PerformanceConfig, State, perform, perform_random
 from vivavoz.data.phonemes import SILENCE, Phoneme
@@ -151,8 +152,10 @@ def test_random_motion_reaches_the_ends_independently() -> None:
         assert column.min() == pytest.approx(-limit, rel=0.02), name
         assert column.max() == pytest.approx(limit, rel=0.02), name
     both_blinks = {MOTION.index("blink_left"), MOTION.index("blink_right")}
-    correlation = np.corrcoef(motion.T)
-    for first in range(len(MOTION)):
+    labelled = MOTION.index("light") + 1
+    assert not motion[:, labelled:].any()
+    correlation = np.corrcoef(motion[:, :labelled].T)
+    for first in range(labelled):
         for second in range(first):
             if {first, second} != both_blinks:
                 assert abs(correlation[first, second]) < 0.25, (MOTION[first], MOTION[second])
@@ -167,3 +170,47 @@ def test_random_motion_is_smooth_and_repeatable() -> None:
     assert perform_random(1, seed=0).shape == (1, len(MOTION))
     with pytest.raises(DataError, match="at least 1"):
         perform_random(0, seed=0)
+
+
+def test_every_picture_of_a_pause_does_as_told_and_speech_goes_on() -> None:
+    samples = np.concatenate([np.full(RATE_HZ * 4, 1e-4, np.float32), babble(3.0)[0]])
+    phonemes = [Phoneme(symbol=p.symbol, start_s=p.start_s + 4, end_s=p.end_s + 4) for p in babble(3.0)[1]]
+    pause_states = np.repeat(np.array([State.LISTENING, State.IDLE], np.uint8), [75, 100])
+    told = perform(samples, seed=1, phonemes=phonemes, pause_states=pause_states)
+    assert (told.states[:75] == State.LISTENING).all()
+    assert (told.states[75:95] == State.IDLE).all()
+    assert (told.states[130:150] == State.SPEAKING).all()
+    with pytest.raises(DataError, match="175 each"):
+        perform(samples, seed=1, phonemes=phonemes, pause_states=pause_states[:-1])
+
+
+def test_a_listener_looks_at_the_other_and_an_idler_does_not() -> None:
+    silence = np.full(RATE_HZ * 120, 1e-5, np.float32)
+
+    def away(state: State) -> float:
+        motion = perform(silence, seed=2, phonemes=[], config=PerformanceConfig(pause_state=state)).motion
+        return float((np.abs(motion[:, GAZE_X] + 0.02 * motion[:, YAW]) > 0.15).mean())
+
+    assert away(State.LISTENING) < 0.1 < away(State.IDLE)
+
+
+def test_turns_are_large_slow_and_rare_and_come_only_when_asked_for() -> None:
+    silence = np.full(RATE_HZ * 120, 1e-5, np.float32)
+    calm, lively = (perform(silence, seed=2, phonemes=[], config=PerformanceConfig(turn_deg=deg)).motion for deg in (0.0, 13.0))
+    turned = np.abs(lively[:, YAW] - calm[:, YAW])
+    assert turned.max() > 8
+    assert 0.05 < (turned > 1).mean() < 0.7
+    assert np.abs(np.diff(lively[:, YAW])).max() < 2.5
+
+
+@pytest.mark.parametrize("expression", list(Expression)[1:])
+def test_an_expression_shows_but_lips_still_meet_where_they_must(expression: Expression) -> None:
+    samples, phonemes = babble(4.0)
+    plain = perform(samples, seed=0, phonemes=phonemes)
+    felt = perform(samples, seed=0, phonemes=phonemes, feelings=Feelings.hold(100, expression, 1.0))
+    assert np.abs(felt.motion - plain.motion).max() > 0.4
+    assert np.array_equal(felt.motion[:, PRESS], plain.motion[:, PRESS])
+    shut = plain.motion[:, PRESS] == 1
+    assert np.array_equal(felt.motion[shut, JAW], plain.motion[shut, JAW])
+    assert np.abs(felt.motion[:, : MOTION.index("yaw")]).max() <= 1.0
+    assert (felt.feelings.expressions() == expression).all()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vivavoz.data import phonemes
-from vivavoz.data.phonemes import CONSONANTS, SILENCE, VOWELS, Phoneme, recognise
+from vivavoz.data.phonemes import CONSONANTS, SILENCE, VOWELS, Phoneme, align, recognise
 from vivavoz.errors import DataError
 
 RATE_HZ = 16_000
@@ -86,3 +86,10 @@ def test_gaps_are_pauses_and_pauses_are_one() -> None:
     tiled = phonemes._tile(given, 0.8)
     assert [phoneme.symbol for phoneme in tiled] == [SILENCE, "AA", SILENCE, "M"]
     assert tiles(tiled, 0.8)
+
+
+def test_alignment_refuses_words_it_does_not_know_and_sound_without_any() -> None:
+    with pytest.raises(DataError, match="'brillig'"):
+        align(np.zeros(16_000, np.float32), ["Twas", "brillig"])
+    with pytest.raises(DataError, match="does not fit"):
+        align(np.zeros(16_000, np.float32), ["yes"])

@@ -231,3 +231,28 @@ def test_wrong_inputs_are_refused():
         Motion.from_columns(1, {"ear": 1.0})
     with pytest.raises(DataError, match="expected"):
         Motion(np.zeros((3, len(MOTION) + 1), np.float32))
+
+
+def test_landmarks_alone_are_those_of_the_picture() -> None:
+    moved = row(jaw=0.6, yaw=9, gaze_x=0.5, smile=0.4)
+    points = rig().landmarks(moved, 256)
+    assert np.allclose(points[:, :2], rig().render(moved, 256).landmarks, atol=1e-3)
+    assert np.ptp(points[:468, 2]) > 20
+
+
+def test_a_picture_without_fields_is_the_same_picture() -> None:
+    moved = row(jaw=0.6, yaw=9)
+    frame = rig().render(moved, 128, flow_size=0)
+    assert np.array_equal(frame.image, rig().render(moved, 128).image)
+    assert frame.flow.size == frame.mask.size == frame.uv.size == 0
+
+
+def test_brows_lids_and_nose_have_a_say_of_their_own() -> None:
+    rest = label(rig(), "eye_open_left")
+    assert label(rig(), "eye_open_left", lids=1) > rest > label(rig(), "eye_open_left", lids=-1)
+    assert label(rig(), "eye_open_left", lids=1, blink_left=1) == pytest.approx(label(rig(), "eye_open_left", blink_left=1))
+    still, worried, sneering = (rig().expressions(r[None])[0] for r in (row(), row(brow_inner=1), row(sneer=1)))
+    inner, outer = lm.BROW_LEFT[4], lm.BROW_LEFT[0]
+    assert worried[inner, 1] < still[inner, 1] - 0.015
+    assert worried[outer, 1] > still[outer, 1]
+    assert sneering[64, 1] < still[64, 1] - 0.01
