@@ -46,6 +46,8 @@ def from_plain(kind: type[Config], data: object, where: str) -> Config:
 def _plain(value: object) -> object:
     if dataclasses.is_dataclass(value):
         return to_plain(value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
@@ -54,8 +56,8 @@ def _value(hint: Any, value: object, where: str) -> object:
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in arguments:
             return None
-        (hint,) = (argument for argument in arguments if argument is not type(None))
-        return _value(hint, value, where)
+        hints = [argument for argument in arguments if argument is not type(None)]
+        return _value(next((hint for hint in hints if type(value) is hint), hints[0]), value, where)
     if dataclasses.is_dataclass(hint):
         assert isinstance(hint, type)
         return from_plain(hint, value, where)
@@ -65,6 +67,14 @@ def _value(hint: Any, value: object, where: str) -> object:
             raise ConfigError(f"{where} is {value!r:.60}, expected a list of {length}values")
         hints = [arguments[0]] * len(value) if Ellipsis in arguments else arguments
         return tuple(_value(hint, item, f"{where}[{i}]") for i, (hint, item) in enumerate(zip(hints, value, strict=True)))
+    if origin is typing.Literal:
+        if value not in arguments:
+            raise ConfigError(f"{where} is {value!r:.60}, expected one of {', '.join(map(str, arguments))}")
+        return value
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where} is {value!r:.60}, expected an object")
+        return {key: _value(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     if hint is float and type(value) is int:
         return float(value)
     if type(value) is not hint:

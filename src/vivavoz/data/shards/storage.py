@@ -1,0 +1,92 @@
+"""Files of a corpus at any fsspec URL: a folder, `s3://`, `gs://`, `memory://`; written whole or not at all."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import fsspec
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from vivavoz.errors import DataError, OutputError
+from vivavoz.media.output import whole_file, writing
+
+_SUFFIXES: Final = (".tar", ".json", ".jsonl")
+
+
+def join(folder: str, name: str) -> str:
+    """URL of a file in a folder."""
+    return f"{folder.rstrip('/')}/{name}"
+
+
+@contextmanager
+def writing_whole(url: str) -> Iterator[BinaryIO]:
+    """Hand out a file; what was written appears under `url` when the block ends well, and never in part.
+
+    Raises:
+        OutputError: it cannot be written there, or the disk is full.
+    """
+    filesystem, path = _filesystem(url)
+    if isinstance(filesystem, LocalFileSystem):
+        with writing(url):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path, _SUFFIXES) as temporary, writing(url), temporary.open("w+b") as file:
+            yield file
+        return
+    with writing(url), tempfile.TemporaryFile() as file:
+        yield file
+        file.seek(0)
+        filesystem.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+        with filesystem.open(path, "wb") as target:  # an object store shows it when it is closed
+            shutil.copyfileobj(file, target, 1 << 20)
+
+
+def write_text(url: str, text: str) -> None:
+    """Write a text file whole. Raises `OutputError`."""
+    with writing_whole(url) as file:
+        file.write(text.encode())
+
+
+def read_text(url: str) -> str:
+    """A text file. Raises `DataError` where there is none."""
+    return read_bytes(url).decode()
+
+
+def read_bytes(url: str, start: int | None = None, end: int | None = None) -> bytes:
+    """A file, or its bytes from `start` to `end`. Raises `DataError` where there is none, or it is too short."""
+    filesystem, path = _filesystem(url)
+    try:
+        content = bytes(filesystem.cat_file(path, start=start, end=end))
+    except OSError as error:
+        raise DataError(f"cannot read {url}: {error.strerror or error}; check the path") from error
+    if start is not None and end is not None and len(content) != end - start:
+        raise DataError(f"{url} ends within bytes {start} to {end}; copy or write it again")
+    return content
+
+
+def size_of(url: str) -> int | None:
+    """Bytes of a file; None where there is none."""
+    filesystem, path = _filesystem(url)
+    try:
+        return int(filesystem.size(path))
+    except FileNotFoundError:
+        return None
+
+
+def read_json(url: str) -> Any:
+    """A JSON file. Raises `DataError`."""
+    try:
+        return json.loads(read_bytes(url))
+    except ValueError as error:
+        raise DataError(f"{url} is damaged ({error}); remove it to have it made again") from error
+
+
+def _filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    try:
+        return url_to_fs(url)  # type: ignore[no-any-return]
+    except (ImportError, ValueError) as error:
+        raise OutputError(f"cannot open {url}: {error}; install what reads such URLs, or give another") from error
