@@ -150,7 +150,8 @@ def _clip(
     landmarks = _fill(seen)
     heads = measure_heads(landmarks)
     hands = [
-        any(on_face(hand, landmarks[i]) for hand in senses.faces.hands(crops[i])) for i in range(0, len(crops), SAMPLE_EVERY_FRAMES)
+        any(on_face(hand, landmarks[i]) for hand in senses.faces.hands(crops[i]))
+        for i in range(0, len(crops), SAMPLE_EVERY_FRAMES)
     ]
     measures = measure(crops, landmarks, heads, lost, hands)
     labels = face_labels(landmarks, heads)
@@ -166,7 +167,6 @@ def _clip(
         samples = _part(sound, start, len(crops), offset.offset_s)
     facts = {
         "start_s": start / FRAME_RATE,
-        "source_width_px": pictures[0].image.shape[1],
         "voice": voice,
         "sync_offset_s": offset.offset_s,
         "sync_r": offset.r,

@@ -40,6 +40,8 @@ class Limits:
     min_voice: float = 0.15
     """Share of frames in which somebody speaks."""
     min_sync_confidence: float = 0.15
+    max_uncorrected_s: float = 0.06
+    """Of an estimated offset: a smaller one may be the estimate's own error, and is left as it is."""
     max_offset_s: float = 0.3
     """An offset found near the end of the range that is searched is not believed."""
 
