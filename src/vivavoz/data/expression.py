@@ -85,6 +85,7 @@ def displace(neutral: NDArray[np.floating], motion: NDArray[np.float32]) -> NDAr
     for side, eye in enumerate(_EYES):
         _move_eye(neutral, motion, moved, side, eye)
     _move_brows(motion, moved)
+    _wrinkle_nose(motion, moved)
     return np.asarray(spreading_weights(CONTROLS) @ moved[:, list(CONTROLS)].astype(np.float32), np.float64)
 
 
@@ -177,10 +178,12 @@ def _move_eye(
     brow = motion[:, COLUMN["brow"], None].astype(np.float64)
     gap = np.maximum(neutral[lower, 1] - neutral[upper, 1], 0)
     # The upper lid goes along with the gaze and opens with raised brows.
-    lift = np.clip(0.16 * gaze_y, -0.25, 0.16) + 0.05 * np.maximum(brow, 0)
+    lids = motion[:, COLUMN["lids"], None].astype(np.float64)
+    narrow = 0.3 * np.maximum(-lids, 0)
+    lift = np.clip(0.16 * gaze_y, -0.25, 0.16) + 0.05 * np.maximum(brow, 0) + 0.2 * np.maximum(lids, 0) - narrow
     closed = np.clip(blink - lift * (1 - blink), -0.2, 1)
     moved[:, upper, 1] = 0.88 * closed * gap
-    moved[:, lower, 1] = -0.12 * np.maximum(blink, 0) * gap - 0.06 * np.maximum(smile, 0) * gap * (1 - blink)
+    moved[:, lower, 1] = -0.12 * np.maximum(blink, 0) * gap - (0.06 * np.maximum(smile, 0) + 0.5 * narrow) * gap * (1 - blink)
     moved[:, upper, 0] = closed * 0.5 * (neutral[lower, 0] - neutral[upper, 0])
     moved[:, lower, 0] = np.maximum(blink, 0) * -0.5 * (neutral[lower, 0] - neutral[upper, 0])
     moved[:, crease, 1] = 0.38 * np.maximum(blink, 0) * gap
@@ -190,10 +193,19 @@ def _move_eye(
 
 def _move_brows(motion: NDArray[np.float32], moved: NDArray[np.float64]) -> None:
     brow = motion[:, COLUMN["brow"], None].astype(np.float64)
+    tilt = motion[:, COLUMN["brow_inner"], None].astype(np.float64)
     weights = np.array([0.75, 0.9, 1.0, 1.0, 0.95, 0.75, 0.9, 1.0, 1.0, 0.95])
     for side, group in ((1, lm.BROW_LEFT), (-1, lm.BROW_RIGHT)):
         index = _index(group)
         moved[:, index, 1] = -0.030 * brow * weights
         inner = np.array([0, 0.1, 0.3, 0.7, 1, 0, 0.1, 0.3, 0.7, 1])
-        moved[:, index, 0] = 0.008 * side * np.maximum(-brow, 0) * inner
+        moved[:, index, 0] = 0.008 * side * (np.maximum(-brow, 0) + 0.6 * np.abs(tilt)) * inner
+        moved[:, index, 1] -= tilt * (0.024 * inner - 0.005 * (1 - inner))
     moved[:, _index(lm.FOREHEAD_MIDDLE), 1] = -brow * np.array([0.016, 0.010, 0.013, 0.013, 0.013, 0.013])
+    moved[:, _index(lm.FOREHEAD_MIDDLE), 1] -= tilt * np.array([0.010, 0.008, 0.014, 0.014, 0.004, 0.004])
+
+
+def _wrinkle_nose(motion: NDArray[np.float32], moved: NDArray[np.float64]) -> None:
+    sneer = motion[:, COLUMN["sneer"], None].astype(np.float64)
+    for points, lift in (((48, 278, 64, 294, 98, 327), 0.014), ((97, 326, 115, 344, 220, 440), 0.008), ((205, 425), 0.008)):
+        moved[:, points, 1] -= lift * sneer

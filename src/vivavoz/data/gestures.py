@@ -45,8 +45,7 @@ def glide(num_frames: int, times_s: Sequence[float], values: Sequence[float], *,
     centres_s = (np.arange(num_frames) + 0.5) / FRAME_RATE
     track = np.full(num_frames, values[0], dtype=np.float64)
     for time_s, before, after in zip(times_s[1:], values[:-1], values[1:], strict=True):
-        share = np.clip((centres_s - time_s) / move_s, 0.0, 1.0)
-        track += (after - before) * share * share * (3.0 - 2.0 * share)
+        track += (after - before) * _step(centres_s, time_s, move_s)
     return track
 
 
@@ -66,12 +65,16 @@ def blink(rng: np.random.Generator, num_frames: int, pauses_s: Sequence[float], 
     return track
 
 
-def glances(rng: np.random.Generator, num_frames: int) -> tuple[Track, Track]:
-    """Gaze in [-1, 1], right and up or down alike: mostly the camera, small shifts between its parts, short glances away."""
+def glances(rng: np.random.Generator, away_odds: Track) -> tuple[Track, Track]:
+    """Gaze in [-1, 1], right and up or down alike: mostly the camera, small shifts between its parts, short glances away.
+
+    `away_odds` (F,): how likely a shift in each picture leads away.
+    """
+    num_frames = len(away_odds)
     times_s, xs, ys = [0.0], [0.0], [0.0]
     time_s = rng.uniform(0.2, 1.5)
     while time_s < num_frames / FRAME_RATE:
-        away = rng.random() < 0.22
+        away = rng.random() < away_odds[int(time_s * FRAME_RATE)]
         spread = (0.42, 0.25) if away else (0.05, 0.035)
         times_s.append(time_s)
         xs.append(float(np.clip(rng.normal(0.0, spread[0]), -0.85, 0.85)))
@@ -80,6 +83,37 @@ def glances(rng: np.random.Generator, num_frames: int) -> tuple[Track, Track]:
     # Two pictures for a saccade: the eye is quick, the picture still shows it travelling.
     move_s = 2.5 / FRAME_RATE
     return glide(num_frames, times_s, xs, move_s=move_s), glide(num_frames, times_s, ys, move_s=move_s)
+
+
+def turns(rng: np.random.Generator, rate_hz: Track, *, highest: float) -> tuple[Track, Track]:
+    """Turns of the head to one side and back, each held a while; and of the gaze, which leads and then returns: both (F,).
+
+    `rate_hz` (F,): how many turns begin per second in each picture. The head's turns reach 0.45 to 1 times `highest`, the
+    gaze's 0.25 to 0.6.
+    """
+    num_frames = len(rate_hz)
+    head, gaze = np.zeros(num_frames), np.zeros(num_frames)
+    centres_s = (np.arange(num_frames) + 0.5) / FRAME_RATE
+    first = 0
+    while first < num_frames:
+        if rng.random() >= rate_hz[first] / FRAME_RATE:
+            first += 1
+            continue
+        side, height, hold_s = rng.choice([-1.0, 1.0]), rng.uniform(0.45, 1.0), rng.uniform(0.5, 2.2)
+        move_s = 0.3 + 0.45 * height
+        start_s = first / FRAME_RATE
+        end_s = start_s + move_s + hold_s
+        head += side * height * highest * (_step(centres_s, start_s, move_s) - _step(centres_s, end_s, move_s))
+        look = side * (0.25 + 0.35 * height)
+        gaze += look * (_step(centres_s, start_s - 0.1, 0.1) - _step(centres_s, end_s - 0.1, 0.1))
+        first += int((2 * move_s + hold_s + 0.5) * FRAME_RATE)
+    return head, gaze
+
+
+def _step(times_s: Track, start_s: float, move_s: float) -> Track:
+    share = np.clip((times_s - start_s) / move_s, 0.0, 1.0)
+    smooth: Track = share * share * (3.0 - 2.0 * share)
+    return smooth
 
 
 def breath(rng: np.random.Generator, num_frames: int, pauses_s: Sequence[float]) -> Track:

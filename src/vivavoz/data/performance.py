@@ -11,7 +11,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from vivavoz.data.gestures import blink, breath, bumps, drift, glances, soft_limit, wander
+from vivavoz.data.emotions import Feelings
+from vivavoz.data.gestures import blink, breath, bumps, drift, glances, soft_limit, turns, wander
 from vivavoz.data.motion import MOTION
 from vivavoz.data.phonemes import Phoneme, recognise
 from vivavoz.data.prosody import Accent, analyse, band_loudness, num_frames_of
@@ -34,11 +35,13 @@ class State(IntEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Performance:
-    """Motion of F pictures: `motion` float32 (F, len(MOTION)), `states` uint8 (F,) of `State`, and the phonemes behind it."""
+    """Motion of F pictures: `motion` float32 (F, len(MOTION)), and what lies behind it."""
 
     motion: Floats
     states: npt.NDArray[np.uint8]
+    """(F,) of `State`."""
     phonemes: tuple[Phoneme, ...]
+    feelings: Feelings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +59,9 @@ class PerformanceConfig:
     pause_s: float = 0.5
     """Silence longer than this is a pause of speech, no longer part of it."""
     pause_state: State = State.IDLE
+    """What the person does in pauses, unless told for every picture."""
+    turn_deg: float = 0.0
+    """Largest of the turns to one side and back that come now and then, oftener while idle; 0 for none."""
 
 
 def perform(
@@ -63,12 +69,22 @@ def perform(
     *,
     seed: int,
     phonemes: Sequence[Phoneme] | None = None,
+    states: npt.NDArray[np.uint8] | None = None,
+    feelings: Feelings | None = None,
     config: PerformanceConfig | None = None,
 ) -> Performance:
-    """A person speaking `samples`, at 25 pictures per second.
+    """A person speaking `samples`, at 25 pictures per second, and listening or idle in its pauses.
 
-    `samples`: float32 (N,), 16 kHz, mono, [-1, 1]; gives F = ceil(N / 640) pictures. `phonemes` are recognised when not given.
-    Raises `DataError` for sound of another shape, and where the recogniser is missing.
+    Args:
+        samples: float32 (N,), 16 kHz, mono, [-1, 1]; gives F = ceil(N / 640) pictures.
+        seed: of everything that the sound leaves open.
+        phonemes: recognised when not given.
+        states: `State` of every picture, (F,); from the sound and `config.pause_state` when not given.
+        feelings: of F pictures; none when not given.
+        config: how lively the person is.
+
+    Raises:
+        DataError: sound, states or feelings of another shape, or the recogniser is missing.
     """
     if samples.ndim != 1 or not len(samples):
         raise DataError(f"got sound of shape {samples.shape}, expected (N,) with N > 0: mix the channels to mono first")
@@ -78,18 +94,26 @@ def perform(
     prosody = analyse(samples)
     fine = band_loudness(samples, num_frames_of(len(samples), LOUDNESS_RATE_HZ), rate_hz=LOUDNESS_RATE_HZ)
     heard = prosody.loudness > _HEARD
-    speaking = _close_gaps(heard, round(config.pause_s * FRAME_RATE))
+    if states is None:
+        speaking = _close_gaps(heard, round(config.pause_s * FRAME_RATE))
+        states = np.where(speaking, State.SPEAKING, config.pause_state).astype(np.uint8)
+    feelings = feelings or Feelings.none(num_frames)
+    if states.shape != (num_frames,) or len(feelings.weights) != num_frames:
+        raise DataError(
+            f"got states of shape {states.shape} and {len(feelings.weights)} pictures of feelings; expected {num_frames} pictures"
+        )
     pauses_s = _ends_s(_close_gaps(heard, round(0.2 * FRAME_RATE)))
 
     rng = np.random.default_rng(seed)
     lips = lip_motion(phonemes, num_frames, loudness=fine)
     motion: Tracks = {name: lips[:, column] for column, name in enumerate(LIPS)}
-    motion |= _head(rng, num_frames, prosody.accents, prosody.loudness, speaking, config)
-    motion |= _eyes(rng, num_frames, pauses_s, motion, config)
+    motion |= _head(rng, num_frames, prosody.accents, prosody.loudness, states, config)
+    motion |= _eyes(rng, pauses_s, motion, states, config)
     motion |= _expression(rng, num_frames, prosody.accents, motion["pucker"])
     motion |= _body(rng, num_frames, pauses_s, motion)
-    states = np.where(speaking, State.SPEAKING, config.pause_state).astype(np.uint8)
-    return Performance(motion=_stack(motion), states=states, phonemes=phonemes)
+    _attend(np.random.default_rng([seed, 1]), motion, states, config)
+    _feel(motion, feelings, states)
+    return Performance(motion=_stack(motion), states=states, phonemes=phonemes, feelings=feelings)
 
 
 def perform_random(num_frames: int, *, seed: int) -> Floats:
@@ -113,6 +137,12 @@ def perform_random(num_frames: int, *, seed: int) -> Floats:
 
 _HEARD = 0.12
 """Loudness above which something is said."""
+
+_AWAY_ODDS = np.array([0.22, 0.05, 0.4])
+"""How often the gaze shifts away rather than within the other's face, by state."""
+
+_TURNS_HZ = np.array([0.04, 0.01, 0.16])
+"""Turns of the head per second, by state."""
 
 _RANGES = {
     "jaw": (0.0, 1.0, 0.15),
@@ -139,7 +169,8 @@ _RANGES = {
 
 
 def _stack(motion: Tracks) -> Floats:
-    return np.stack([motion[name] for name in MOTION], axis=1).astype(np.float32)
+    still = np.zeros_like(motion["jaw"])
+    return np.stack([motion.get(name, still) for name in MOTION], axis=1).astype(np.float32)
 
 
 def _close_gaps(mask: npt.NDArray[np.bool_], longest: int) -> npt.NDArray[np.bool_]:
@@ -162,7 +193,7 @@ def _head(
     num_frames: int,
     accents: Sequence[Accent],
     loudness: Floats,
-    speaking: npt.NDArray[np.bool_],
+    states: npt.NDArray[np.uint8],
     config: PerformanceConfig,
 ) -> Tracks:
     """Slow wandering, a faster sway while speaking, a nod on most accents, and nods of agreement while listening."""
@@ -176,8 +207,8 @@ def _head(
         return moved
 
     nods = [(accent.time_s, config.nod_deg * accent.strength * rng.uniform(0.4, 1.2)) for accent in accents if rng.random() < 0.7]
-    if config.pause_state is State.LISTENING:
-        nods += _listening_nods(rng, speaking, config.nod_deg)
+    if (states == State.LISTENING).any():
+        nods += _listening_nods(rng, states, config.nod_deg)
     pitch = swing(config.pitch_deviation_deg) - bumps(num_frames, nods, rise_s=0.2, fall_s=0.35)
     return {
         "yaw": soft_limit(swing(config.yaw_deviation_deg), config.yaw_limit_deg),
@@ -186,12 +217,12 @@ def _head(
     }
 
 
-def _listening_nods(rng: np.random.Generator, speaking: npt.NDArray[np.bool_], nod_deg: float) -> list[tuple[float, float]]:
-    """Two or three small nods in a row, every few seconds of silence."""
+def _listening_nods(rng: np.random.Generator, states: npt.NDArray[np.uint8], nod_deg: float) -> list[tuple[float, float]]:
+    """Two or three small nods in a row, every few seconds of listening."""
     nods: list[tuple[float, float]] = []
     time_s = rng.uniform(0.5, 2.5)
-    while time_s < len(speaking) / FRAME_RATE:
-        if not speaking[int(time_s * FRAME_RATE)]:
+    while time_s < len(states) / FRAME_RATE:
+        if states[int(time_s * FRAME_RATE)] == State.LISTENING:
             height = nod_deg * rng.uniform(0.5, 1.1)
             nods += [(time_s + 0.45 * index, height * 0.7**index) for index in range(int(rng.integers(1, 4)))]
         time_s += rng.uniform(2.0, 5.0)
@@ -199,11 +230,15 @@ def _listening_nods(rng: np.random.Generator, speaking: npt.NDArray[np.bool_], n
 
 
 def _eyes(
-    rng: np.random.Generator, num_frames: int, pauses_s: Sequence[float], motion: Tracks, config: PerformanceConfig
+    rng: np.random.Generator,
+    pauses_s: Sequence[float],
+    motion: Tracks,
+    states: npt.NDArray[np.uint8],
+    config: PerformanceConfig,
 ) -> Tracks:
-    """Blinks of both eyes together, and a gaze that stays on the camera while the head turns."""
-    lids = blink(rng, num_frames, pauses_s, interval_s=config.blink_interval_s)
-    gaze_x, gaze_y = glances(rng, num_frames)
+    """Blinks of both eyes together, and a gaze that stays on the camera while the head turns; attentive while listening."""
+    lids = blink(rng, len(states), pauses_s, interval_s=config.blink_interval_s)
+    gaze_x, gaze_y = glances(rng, _AWAY_ODDS[states])
     return {
         "blink_left": lids,
         "blink_right": lids,
@@ -230,3 +265,43 @@ def _body(rng: np.random.Generator, num_frames: int, pauses_s: Sequence[float], 
         "breath": chest,
         "light": 0.04 * rng.standard_normal() + 0.03 * drift(rng, num_frames, 2.0),
     }
+
+
+def _attend(rng: np.random.Generator, motion: Tracks, states: npt.NDArray[np.uint8], config: PerformanceConfig) -> None:
+    """What the states add, in place, fading from one to the next: an inclined head and a kind face to listen, turns, deep breath."""
+    from scipy.ndimage import gaussian_filter1d
+
+    listening, idle = (
+        gaussian_filter1d((states == state).astype(np.float64), 0.3 * FRAME_RATE, mode="nearest")
+        for state in (State.LISTENING, State.IDLE)
+    )
+    tilt_deg, interest = 2.5 * rng.standard_normal(), 0.1 + 0.1 * drift(rng, len(states), 0.7)
+    if listening.any():
+        motion["roll"] = soft_limit(motion["roll"] + tilt_deg * listening, config.roll_limit_deg)
+        motion["brow"] = soft_limit(motion["brow"] + interest * listening, 1.0)
+        motion["smile"] = soft_limit(motion["smile"] + 0.12 * listening, 1.0)
+    motion["breath"] = motion["breath"] * (1.0 + 0.35 * idle)
+    if config.turn_deg > 0:
+        head, gaze = turns(rng, _TURNS_HZ[states], highest=config.turn_deg)
+        motion["yaw"] = motion["yaw"] + head
+        motion["pitch"] = motion["pitch"] + 0.12 * rng.standard_normal() * np.abs(head)
+        motion["gaze_x"] = np.clip(motion["gaze_x"] + gaze, -1.0, 1.0)
+
+
+def _feel(motion: Tracks, feelings: Feelings, states: npt.NDArray[np.uint8]) -> None:
+    """Lay expressions over what the face does anyway, in place; speech keeps the say over the lips."""
+    from scipy.ndimage import gaussian_filter1d
+
+    if not feelings.weights.any():
+        return
+    quiet = gaussian_filter1d((states != State.SPEAKING).astype(np.float64), 0.12 * FRAME_RATE, mode="nearest")
+    unrounded = 1.0 - 0.7 * motion["pucker"]
+    motion["jaw"] = np.maximum(motion["jaw"], feelings.added("jaw") * quiet * (1.0 - motion["press"]))
+    motion["smile"] = soft_limit(motion["smile"] + feelings.added("smile") * unrounded, 1.0)
+    motion["wide"] = np.clip(motion["wide"] + feelings.added("wide") * unrounded, -1.0, 1.0)
+    motion["upper_raise"] = np.clip(motion["upper_raise"] + feelings.added("upper_raise") * (1 - motion["press"]), 0.0, 1.0)
+    motion["brow"] = soft_limit(motion["brow"] + feelings.added("brow"), 1.0)
+    motion["gaze_y"] = np.clip(motion["gaze_y"] + feelings.added("gaze_y"), -1.0, 1.0)
+    motion["pitch"] = motion["pitch"] + feelings.added("pitch")
+    for name in ("brow_inner", "lids", "sneer"):
+        motion[name] = feelings.added(name)

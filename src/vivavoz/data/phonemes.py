@@ -1,12 +1,13 @@
-"""Speech to timed phonemes with pocketsphinx: words first, then their phones aligned; phones alone where words fail.
+"""Speech to timed phonemes with pocketsphinx: known words aligned; else words first, then their phones; phones alone where words fail.
 
 Reading words brings a language model to bear on lip shapes: an /m/ that is barely heard is found because the word has one.
 A decoder holds one stream: use `recognise` from one thread per process.
 """
 
 import functools
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,11 @@ CONSONANTS = frozenset({"B", "CH", "D", "DH", "F", "G", "HH", "JH", "K", "L", "M
 
 _STEP_S = 0.01
 _MIN_SAMPLES = SAMPLE_RATE_HZ // 10
+_MARGIN_SAMPLES = 4800
+_NOISE = 60.0
+_FAINTEST = 1e-4
 _MIN_AGREEMENT = 0.45
+_PUNCTUATION = re.compile(r"[^a-z'0-9-]")
 
 _CLASS_OF = dict.fromkeys(VOWELS, "vowel") | dict.fromkeys(CONSONANTS, "consonant")
 _CLASS_OF |= dict.fromkeys(("S", "Z", "SH", "ZH", "CH", "JH", "F", "TH"), "fricative")
@@ -51,13 +56,43 @@ def recognise(samples: npt.NDArray[np.float32]) -> list[Phoneme]:
         raise DataError(f"got sound of shape {samples.shape}, expected (N,): mix the channels to mono first")
     duration_s = len(samples) / SAMPLE_RATE_HZ
     peak = float(np.abs(samples).max(initial=0.0))
-    if len(samples) < _MIN_SAMPLES or peak < 1e-4:
+    if len(samples) < _MIN_SAMPLES or peak < _FAINTEST:
         return [Phoneme(symbol=SILENCE, start_s=0.0, end_s=duration_s)] if len(samples) else []
-    pcm = np.round(samples * (29_000 / peak)).astype("<i2").tobytes()
+    pcm = _as_pcm(samples, peak)
     heard = _decode_phones(pcm)
     read = _decode_words(pcm)
     chosen = read if read and _agreement(read, heard) >= _MIN_AGREEMENT else heard
     return _tile(chosen, duration_s)
+
+
+def align(samples: npt.NDArray[np.float32], words: Sequence[str]) -> list[Phoneme]:
+    """Phonemes of English speech whose words are known, in order, without gaps or overlaps, from 0 to the sound's end.
+
+    `samples` as for `recognise`; `words` as they are said, in any case, punctuation apart. Pauses between them are found.
+    Raises `DataError` for a word that is not in the pronunciation dictionary, and where the words do not fit the sound.
+    """
+    if samples.ndim != 1:
+        raise DataError(f"got sound of shape {samples.shape}, expected (N,): mix the channels to mono first")
+    spoken = [word for word in (_PUNCTUATION.sub("", word.lower()) for word in words) if word]
+    decoder = _alignment_decoder()
+    unknown = next((word for word in spoken if decoder.lookup_word(word) is None), None)
+    if unknown is not None:
+        raise DataError(f"got the word {unknown!r}, expected words of the pronunciation dictionary: let the sounds be recognised")
+    duration_s = len(samples) / SAMPLE_RATE_HZ
+    peak = float(np.abs(samples).max(initial=0.0))
+    try:
+        if not spoken or peak < _FAINTEST or len(samples) < _MIN_SAMPLES:
+            raise RuntimeError("nothing to align")
+        pcm = _with_silence(_as_pcm(samples, peak))
+        decoder.set_align_text(" ".join(spoken))
+        _run(decoder, pcm)
+        decoder.set_alignment()
+        _run(decoder, pcm)
+        found = _aligned_phones(decoder.get_alignment(), _MARGIN_SAMPLES / SAMPLE_RATE_HZ)
+    except RuntimeError as error:
+        text = " ".join(spoken)
+        raise DataError(f"got {duration_s:.1f} s of sound that {text[:60]!r} does not fit; expected these words to be said") from error
+    return _tile(found, duration_s)
 
 
 def _sphinx() -> Any:
@@ -96,6 +131,26 @@ def _word_decoder() -> Any:
         raise DataError("got no English word model, expected pocketsphinx to ship one: install pocketsphinx again") from error
 
 
+@functools.cache
+def _alignment_decoder() -> Any:
+    # Wider beams than the default ones make the second pass, over phones, fail.
+    sphinx = _sphinx()
+    try:
+        return sphinx.Decoder(cmn="batch", loglevel="FATAL")
+    except RuntimeError as error:
+        raise DataError("got no English word model, expected pocketsphinx to ship one: install pocketsphinx again") from error
+
+
+def _as_pcm(samples: npt.NDArray[np.float32], peak: float) -> bytes:
+    return np.round(samples * (29_000 / peak)).astype("<i2").tobytes()
+
+
+def _with_silence(pcm: bytes) -> bytes:
+    """The sound between two spells of faint noise: aligning phones fails where words begin with the sound's first frame."""
+    noise = np.random.default_rng(0).normal(0, _NOISE, _MARGIN_SAMPLES).astype("<i2").tobytes()
+    return noise + pcm + noise
+
+
 def _run(decoder: Any, pcm: bytes) -> None:
     # Without this the level of the utterance before would colour this one.
     decoder.reinit_feat()
@@ -120,11 +175,15 @@ def _decode_words(pcm: bytes) -> list[Phoneme]:
     try:
         decoder.set_alignment()
         _run(decoder, pcm)
-        alignment = decoder.get_alignment()
+        return _aligned_phones(decoder.get_alignment())
     except RuntimeError:
         return []
+
+
+def _aligned_phones(alignment: Any, margin_s: float = 0.0) -> list[Phoneme]:
     # Entries die with their parents: read each before the iterator moves on.
-    return _phonemes((phone.name, phone.start, phone.start + phone.duration) for word in alignment or () for phone in word)
+    found = _phonemes((phone.name, phone.start, phone.start + phone.duration) for word in alignment or () for phone in word)
+    return [replace(phoneme, start_s=phoneme.start_s - margin_s, end_s=phoneme.end_s - margin_s) for phoneme in found]
 
 
 def _phonemes(segments: Iterable[tuple[str, int, int]]) -> list[Phoneme]:
