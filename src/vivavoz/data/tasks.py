@@ -124,9 +124,7 @@ def _do(task: AnyTask, work: Work[AnyTask], folder: str) -> TaskResult:
         raise
     except Exception as error:
         return _failed(task, f"{type(error).__name__}: {error}")
-    write_text(
-        _result_url(folder, task), json.dumps({"task": _fingerprint(task), "result": to_plain(result)}, ensure_ascii=False) + "\n"
-    )
+    write_text(_result_url(folder, task), json.dumps({"task": _fingerprint(task), "result": to_plain(result)}, ensure_ascii=False) + "\n")
     return result
 
 
@@ -225,3 +223,4 @@ def _result_url(folder: str, task: Task) -> str:
 
 def _fingerprint(task: Task) -> str:
     return hashlib.sha256(repr(task).encode()).hexdigest()
+

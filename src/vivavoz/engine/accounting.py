@@ -160,9 +160,7 @@ def account_decoder(vae: VAE, side_px: int) -> tuple[Stage, ...]:
     z = torch.empty(1, vae.config.latent_channels, 1, latent_side, latent_side, device=META)
     vae.decode(z, references, state)
     head_name = "D2" if isinstance(vae.head, Decoder2) else "warp"
-    flows = (
-        [] if isinstance(vae.head, Decoder2) else [_Part("warp coarse flows", [vae.head.coarse_norms, vae.head.coarse_flows], [])]
-    )
+    flows = [] if isinstance(vae.head, Decoder2) else [_Part("warp coarse flows", [vae.head.coarse_norms, vae.head.coarse_flows], [])]
     plan = [
         _Part("D1 in", [vae.d1.conv_in], [state.d1.conv_in]),
         *_stage_parts("D1", vae.d1.stages, state.d1.stages, (32, 16)),

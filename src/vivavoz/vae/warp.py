@@ -166,7 +166,9 @@ class ReferenceWarp(nn.Module):
         eighth, quarter, half = (torch.unflatten(level, 0, (-1, num_references)) for level in self.pyramid(features))
         return eighth, quarter, half
 
-    def forward(self, x: Tensor, memory: Memory | None, mask: Tensor | None = None, state: WarpState | None = None) -> WarpFields:
+    def forward(
+        self, x: Tensor, memory: Memory | None, mask: Tensor | None = None, state: WarpState | None = None
+    ) -> WarpFields:
         """(B, C_f, T_z, h/8, w/8) -> fields for T frames. `memory` from `remember`, None for M = 0; `mask` (B, M)."""
         b = x.shape[0]
         flow = x.new_zeros(())
