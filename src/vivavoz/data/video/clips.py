@@ -158,7 +158,7 @@ def _clip(
     start = _first_frame(source) + piece.start
     samples = _part(sound, start, len(crops), 0.0)
     voice = float((senses.voice(samples, len(crops)) > SPEAKING_ABOVE).mean())
-    offset = estimate_offset(labels["lip_shape"][:, 0], samples) if voice >= limits.min_voice else None
+    offset = estimate_offset(labels["lip_shape"], samples) if voice >= limits.min_voice else None
     reasons = [*judge_picture(measures, limits), *judge_sound(voice, offset, limits)]
     if reasons or offset is None:
         return _rejection(source, piece, reasons)

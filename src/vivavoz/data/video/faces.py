@@ -22,7 +22,7 @@ _BOX_PER_FACE_HEIGHT: Final = 1.01
 _BOX_BELOW_ORIGIN: Final = 0.10
 
 _SAME_PERSON: Final = 0.5
-"""Two detections this many box sides apart, half a second at most from one another, are one person."""
+"""Two detections that are less than so many box sides apart are of one person."""
 
 
 class FaceReader(Protocol):
@@ -80,10 +80,13 @@ class Track:
 
 
 def principal_track(sightings: Sequence[Sighting]) -> Track | None:
-    """The person who takes up the most picture over the longest time in one shot; None if nobody is seen."""
+    """The person who takes up the most picture over the longest time in one shot; None if nobody is seen.
+
+    Who is lost and found again at the same place is the same person: see `runs`.
+    """
     tracks: list[list[tuple[int, FaceBox]]] = []
     for number, sighting in enumerate(sightings):
-        free = [track for track in tracks if number - track[-1][0] <= 2]
+        free = list(tracks)
         for face in sorted(sighting.faces, key=lambda face: -face.box.side):
             near = [track for track in free if _apart(track[-1][1], face.box) < _SAME_PERSON]
             if near:

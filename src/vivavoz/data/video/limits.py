@@ -39,9 +39,11 @@ class Limits:
     """Size of another face within the crop, over the speaker's."""
     min_voice: float = 0.15
     """Share of frames in which somebody speaks."""
-    min_sync_confidence: float = 0.15
+    min_sync_confidence: float = 0.25
     max_uncorrected_s: float = 0.06
     """Of an estimated offset: a smaller one may be the estimate's own error, and is left as it is."""
+    min_correction_confidence: float = 0.4
+    """For a larger one to be corrected."""
     max_offset_s: float = 0.3
     """An offset found near the end of the range that is searched is not believed."""
 
@@ -76,8 +78,10 @@ def judge_sound(voice: float, offset: Offset | None, limits: Limits) -> Iterator
     if voice < limits.min_voice:
         yield "no voice", f"speech in {voice:.0%} of the time, expected {limits.min_voice:.0%}"
     elif offset is None:
-        yield "lips do not move", "their opening never changes"
+        yield "lips do not move", "their shape never changes"
     elif offset.confidence < limits.min_sync_confidence:
         yield "lips do not match", f"confidence {offset.confidence:.2f}, expected {limits.min_sync_confidence:.2f}"
     elif abs(offset.offset_s) > limits.max_offset_s:
         yield "out of sync", f"sound seems {offset.offset_s:+.2f} s late, too far to be sure"
+    elif abs(offset.offset_s) > limits.max_uncorrected_s and offset.confidence < limits.min_correction_confidence:
+        yield "out of sync", f"sound seems {offset.offset_s:+.2f} s late, but with a confidence of {offset.confidence:.2f} only"
