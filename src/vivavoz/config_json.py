@@ -56,8 +56,8 @@ def _value(hint: Any, value: object, where: str) -> object:
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in arguments:
             return None
-        hints = [argument for argument in arguments if argument is not type(None)]
-        return _value(next((hint for hint in hints if type(value) is hint), hints[0]), value, where)
+        kinds = [argument for argument in arguments if argument is not type(None)]
+        return _value(next((kind for kind in kinds if type(value) is kind), kinds[0]), value, where)
     if dataclasses.is_dataclass(hint):
         assert isinstance(hint, type)
         return from_plain(hint, value, where)

@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 from vivavoz.config_json import from_plain, to_plain
 from vivavoz.data.corpus import Prepared, Report
 from vivavoz.data.shards.manifest import Manifest, Rejection, Shard
-from vivavoz.data.shards.storage import join, read_json, size_of, write_text
+from vivavoz.data.shards.storage import join, read_json, remove_unfinished, size_of, write_text
 from vivavoz.errors import AudioError, ConfigError, DataError, ImageError, VivavozError
 
 
@@ -114,6 +114,7 @@ def run_tasks(
 
 def _do(task: AnyTask, work: Work[AnyTask], folder: str) -> TaskResult:
     """Work on a task and save what became of it; this runs in the worker."""
+    remove_unfinished(shard_url(folder, task))
     try:
         result = work(task)
     except _BROKEN_SOURCE as error:
@@ -124,7 +125,9 @@ def _do(task: AnyTask, work: Work[AnyTask], folder: str) -> TaskResult:
         raise
     except Exception as error:
         return _failed(task, f"{type(error).__name__}: {error}")
-    write_text(_result_url(folder, task), json.dumps({"task": _fingerprint(task), "result": to_plain(result)}, ensure_ascii=False) + "\n")
+    write_text(
+        _result_url(folder, task), json.dumps({"task": _fingerprint(task), "result": to_plain(result)}, ensure_ascii=False) + "\n"
+    )
     return result
 
 
@@ -223,4 +226,3 @@ def _result_url(folder: str, task: Task) -> str:
 
 def _fingerprint(task: Task) -> str:
     return hashlib.sha256(repr(task).encode()).hexdigest()
-

@@ -89,7 +89,7 @@ class ClipInfo:
             raise DataError(f"clip {self.key} has {self.num_frames} frames; expected 1 to {MAX_FRAMES}: cut it")
         if len(self.crop_track_px) not in (0, 1, self.num_frames):
             raise DataError(
-                f"clip {self.key} has {len(self.crop_track_px)} crops for {self.num_frames} frames; expected none, one, or one each"
+                f"clip {self.key} has {len(self.crop_track_px)} crops, expected 0, 1 or {self.num_frames}: one per frame"
             )
 
     @property

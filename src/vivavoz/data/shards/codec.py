@@ -152,7 +152,9 @@ def _resize(frames: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 def _member(members: Mapping[str, bytes], suffix: str) -> bytes:
     if suffix not in members:
-        raise DataError(f"a clip has the members {', '.join(sorted(members)) or 'none'}, expected {suffix}; write the shard again")
+        raise DataError(
+            f"a clip has the members {', '.join(sorted(members)) or 'none'}, expected {suffix}; write the shard again"
+        )
     return members[suffix]
 
 

@@ -1,5 +1,6 @@
 """Files of a corpus at any fsspec URL: a folder, `s3://`, `gs://`, `memory://`; written whole or not at all."""
 
+import glob
 import json
 import shutil
 import tempfile
@@ -43,6 +44,14 @@ def writing_whole(url: str) -> Iterator[BinaryIO]:
         filesystem.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
         with filesystem.open(path, "wb") as target:  # an object store shows it when it is closed
             shutil.copyfileobj(file, target, 1 << 20)
+
+
+def remove_unfinished(url: str) -> None:
+    """Remove what a process that was killed while it wrote `url` has left; nobody else may be writing it."""
+    filesystem, path = _filesystem(url)
+    if isinstance(filesystem, LocalFileSystem):
+        for leftover in Path(path).parent.glob(f".{glob.escape(Path(path).name)}.*.part"):
+            leftover.unlink(missing_ok=True)
 
 
 def write_text(url: str, text: str) -> None:

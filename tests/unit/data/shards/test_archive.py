@@ -56,7 +56,7 @@ def test_a_failure_half_way_leaves_no_file(tmp_path, clips):
     for url in (str(tmp_path / "a.tar"), "memory://nothing/a.tar"):
         with pytest.raises(DataError, match="broken"):
             write_shard(url, breaking())
-        with pytest.raises(DataError, match="two clips of .* have the key anna-1"):
+        with pytest.raises(DataError, match=r"two clips of .* have the key anna-1"):
             write_shard(url, [clips[0], clips[0]])
     assert list(tmp_path.iterdir()) == []
     assert not fsspec.filesystem("memory").exists("/nothing/a.tar")
@@ -76,7 +76,7 @@ def test_what_cannot_be_written_is_said(tmp_path, clips):
 
 
 def test_a_full_disk_is_said_and_nothing_is_left(clips):
-    with pytest.raises(OutputError, match="cannot write /dev/full/a.tar"):
+    with pytest.raises(OutputError, match=r"cannot write /dev/full/a\.tar"):
         write_shard("/dev/full/a.tar", clips)
 
 

@@ -42,7 +42,7 @@ def test_pictures_are_visually_lossless_at_both_sizes(clip, members):
     assert 10 * np.log10(255**2 / np.mean(luma**2)) > 42
 
 
-@pytest.mark.parametrize("wanted", [range(0, 1), range(11, 14), range(12, 13), range(25, 26), range(5, 26)])
+@pytest.mark.parametrize("wanted", [range(1), range(11, 14), range(12, 13), range(25, 26), range(5, 26)])
 def test_any_run_of_frames_can_be_had_without_the_rest(members, wanted):
     frames = decode_frames(members["256.mp4"], wanted, "anna")
     assert [frame_of(frame) for frame in frames] == list(wanted)
