@@ -128,9 +128,7 @@ def test_two_workers_of_a_ray_cluster_make_the_same_corpus(undisturbed, tmp_path
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 100 << 20})
     try:
         cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
-        manifest = run_tasks(
-            jobs, partial(work, folder=str(folder), notes=notes), str(folder), ray_address=cluster.address
-        )
+        manifest = run_tasks(jobs, partial(work, folder=str(folder), notes=notes), str(folder), ray_address=cluster.address)
     finally:
         cluster.shutdown()
     tries = {note.name: note.read_text().splitlines() for note in notes.iterdir()}

@@ -66,5 +66,7 @@ def _chain(first: Clip, rest: Iterator[Clip]) -> Iterator[Clip]:
 
 def _digest(file: BinaryIO) -> tuple[int, str]:
     file.seek(0)
-    digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return file.tell(), digest
+    digest = hashlib.sha256()
+    while piece := file.read(1 << 20):
+        digest.update(piece)
+    return file.tell(), digest.hexdigest()

@@ -81,15 +81,15 @@ def decode_arrays(member: bytes, key: str) -> dict[str, NDArray]:
 
 def decode_sound(member: bytes, key: str) -> NDArray[np.float32]:
     """Samples (N,) in [-1, 1] of the `flac` member. Raises `DataError`."""
-    with _decoding(f"flac of clip {key}"), av.open(io.BytesIO(member)) as container:
+    with _decoding(f"flac of clip {key}"), av.open(io.BytesIO(member), "r") as container:
         pcm = [frame.to_ndarray()[0] for frame in container.decode(audio=0)]
-        return np.concatenate(pcm).astype(np.float32) / _PCM_PEAK
+        return np.concatenate(pcm).astype(np.float32) / np.float32(_PCM_PEAK)
 
 
 def decode_frames(member: bytes, wanted: range, key: str) -> NDArray[np.uint8]:
     """The wanted frames (T, H, W, 3) of an `mp4` member, decoded from the keyframe before the first. Raises `DataError`."""
     frames: list[NDArray[np.uint8]] = []
-    with _decoding(f"mp4 of clip {key}"), av.open(io.BytesIO(member)) as container:
+    with _decoding(f"mp4 of clip {key}"), av.open(io.BytesIO(member), "r") as container:
         stream = container.streams.video[0]
         stream.thread_type, stream.thread_count = "NONE", 1
         assert stream.time_base is not None
@@ -100,7 +100,7 @@ def decode_frames(member: bytes, wanted: range, key: str) -> NDArray[np.uint8]:
             assert frame.pts is not None
             index = frame.pts // ticks
             if index in wanted:
-                frames.append(frame.to_ndarray(format="rgb24"))
+                frames.append(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8))
             if index >= wanted[-1]:
                 break
     if len(frames) != len(wanted):

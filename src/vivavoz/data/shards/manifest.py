@@ -6,7 +6,7 @@ A file of JSON lines: a summary, then a line for every shard and every rejection
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -77,20 +77,15 @@ class Manifest:
     def summary(self) -> dict[str, Any]:
         """Counts and seconds of all and of every split, and how often each reason kept something out."""
 
-        def figures(keep: Callable[[ClipInfo], bool]) -> dict[str, float]:
-            kept = [clip for clip in self.clips() if keep(clip)]
-            num_frames = sum(clip.num_frames for clip in kept)
-            people = len({clip.identity for clip in kept})
-            return {"clips": len(kept), "identities": people, "frames": num_frames, "seconds": num_frames / FRAME_RATE}
-
+        clips = list(self.clips())
         reasons = Counter(reason for rejection in self.rejected for reason in rejection.reasons)
         return {
             "format": "vivavoz clips",
             "version": _VERSION,
             "shards": len(self.shards),
             "bytes": sum(shard.num_bytes for shard in self.shards),
-            **figures(lambda clip: True),
-            "splits": {split: figures(lambda clip, split=split: clip.split == split) for split in SPLITS},
+            **_figures(clips),
+            "splits": {split: _figures([clip for clip in clips if clip.split == split]) for split in SPLITS},
             "rejected": len(self.rejected),
             "reasons": dict(sorted(reasons.items())),
         }
@@ -125,6 +120,12 @@ class Manifest:
         if manifest.summary() != summary:
             raise DataError(f"{url} holds less than its first line says; run the command that made the corpus again")
         return manifest
+
+
+def _figures(clips: list[ClipInfo]) -> dict[str, float]:
+    num_frames = sum(clip.num_frames for clip in clips)
+    people = len({clip.identity for clip in clips})
+    return {"clips": len(clips), "identities": people, "frames": num_frames, "seconds": num_frames / FRAME_RATE}
 
 
 def split_of(identity: str, *, validation: float = 0.05, test: float = 0.05) -> Split:

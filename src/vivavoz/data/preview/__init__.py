@@ -1,0 +1,1 @@
+"""A corpus as one HTML page and a contact sheet: to see what training will see."""
