@@ -13,10 +13,21 @@ from pathlib import Path
 import numpy as np
 
 import vivavoz.data.video
-from vivavoz.data.shards.archive import read_clips
+from vivavoz.data.shards.codec import decode_arrays, decode_sound
+from vivavoz.data.shards.manifest import Manifest
+from vivavoz.data.shards.storage import join, read_bytes
 from vivavoz.data.video import sync
 
 RIDGE = 3000.0
+
+
+def clips_of(corpus):
+    """Shape of the lips (T, 3) and sound (640 T,) of every clip."""
+    for shard in Manifest.load(corpus).shards:
+        for clip in shard.clips:
+            spans = {name: (start, start + length) for name, (start, length) in clip.members.items()}
+            arrays, sound = (read_bytes(join(corpus, shard.name), *spans[name]) for name in ("npz", "flac"))
+            yield decode_arrays(arrays, clip.info.key)["lip_shape"], decode_sound(sound, clip.info.key)
 
 
 def learn(clips):
@@ -44,7 +55,7 @@ def main():
     parser.add_argument("corpus")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
-    clips = [(clip.labels["lip_shape"], clip.samples) for clip in read_clips(options.corpus)]
+    clips = list(clips_of(options.corpus))
     rng = np.random.default_rng(0)
     results = [measure(clips[1 - half :: 2], learn(clips[half::2]), rng) for half in (0, 1)]
     errors, confidences = (np.concatenate(parts) for parts in zip(*results, strict=True))

@@ -30,7 +30,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="another bound for a filter, such as min_crop_px=400; may be given often (see docs/data.md)",
+        help="another bound for a filter, such as min_crop_px=400; may be given often (see docs/architecture.md)",
     )
     parser.set_defaults(run=run)
 

@@ -241,7 +241,7 @@ class Video:
                 yield seconds, np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), self._turns))
 
     def samples(self, origin: Fraction = Fraction(0)) -> NDArray[np.float32]:
-        """All sound, `(N,)` mono float32 in [-1, 1] at `audio_rate_hz`; the first sample is at time `origin`. Empty without sound.
+        """Sound, `(N,)` mono float32 in [-1, 1] at `audio_rate_hz`; the first sample is at time `origin`. Empty without sound.
 
         Raises:
             DataError: the file is damaged.

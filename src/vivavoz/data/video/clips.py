@@ -6,7 +6,7 @@ Legend: T frames, N samples at 16 kHz.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Final, TypeAlias
 
 import cv2
@@ -140,7 +140,7 @@ def _clip(
     source: VideoSource, piece: Piece, pictures: list[Picture], sound: Samples, senses: Senses, limits: Limits
 ) -> Clip | Rejection:
     crops = [picture.image for picture in pictures]
-    repeated = sum(a.source_index == b.source_index for a, b in zip(pictures, pictures[1:], strict=False)) / len(pictures)
+    repeated = sum(a.source_index == b.source_index for a, b in pairwise(pictures)) / len(pictures)
     if repeated > limits.max_repeated:
         return _rejection(source, piece, [("frame rate", f"{repeated:.0%} of the pictures repeat the one before")])
     seen = senses.faces.follow(crops)

@@ -3,6 +3,7 @@
 Pictures are counted at 25 a second from the first one of the source's part; pixels are those of the upright picture.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -75,7 +76,7 @@ def plan(survey: Survey, limits: Limits) -> list[Piece]:
     """Pieces in order of time, of at most 10 seconds, each within one shot and of one person."""
     edges = [0, *survey.cuts, survey.num_frames]
     pieces: list[Piece] = []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         if end <= start:
             continue
         seen = [sighting for sighting in survey.sightings if start <= sighting.index < end]
@@ -106,7 +107,7 @@ def _of_shot(survey: Survey, track: Track, start: int, end: int, limits: Limits)
 def _of_run(survey: Survey, run: Track, start: int, end: int, limits: Limits) -> Iterator[Piece]:
     count = -(-(end - start) // MAX_FRAMES)
     marks = [start + (end - start) * number // count for number in range(count + 1)]
-    for first, last in zip(marks, marks[1:], strict=False):
+    for first, last in itertools.pairwise(marks):
         inside = [number for number, index in enumerate(run.indices) if first <= index < last]
         # A piece shorter than the looks are apart is framed by the nearest one.
         inside = inside or [int(np.argmin([abs(index - first) for index in run.indices]))]

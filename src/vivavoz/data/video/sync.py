@@ -8,6 +8,7 @@ Legend: F pictures at 25 a second, N samples at 16 kHz, S steps of 10 ms.
 
 import functools
 import importlib.resources
+import itertools
 from dataclasses import dataclass
 from typing import Final
 
@@ -79,7 +80,7 @@ def sound_features(samples: NDArray[np.float32]) -> NDArray[np.float64]:
     windows = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::_HOP][:num_steps]
     power = np.abs(np.fft.rfft(windows * np.hanning(_WINDOW), _FFT)) ** 2
     hz = np.fft.rfftfreq(_FFT, 1 / SAMPLE_RATE_HZ)
-    bands = zip(_EDGES_HZ, _EDGES_HZ[1:], strict=False)
+    bands = itertools.pairwise(_EDGES_HZ)
     levels_db = [10 * np.log10(power[:, (hz >= low) & (hz < high)].mean(1) + _FAINT) for low, high in bands]
     smooth = _without_slow(gaussian_filter1d(np.stack(levels_db, 1), 3, axis=0))
     at = np.arange(num_steps)

@@ -146,7 +146,7 @@ class MarkedFaces:
         values = image.astype(np.int16)
         others = np.delete(values, channel, axis=2).max(2)
         excess = np.clip(values[..., channel] - others, 0, 200) / 200
-        count, labels, boxes, _ = cv2.connectedComponentsWithStats((excess > 0.5).astype(np.uint8))
+        count, _labels, boxes, _ = cv2.connectedComponentsWithStats((excess > 0.5).astype(np.uint8))
         blobs = []
         for number in range(1, count):
             left, top, width, height, area = boxes[number]

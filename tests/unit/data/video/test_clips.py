@@ -3,7 +3,15 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.unit.data.video.material import MarkedFaces, simple_senses, speech, talking, write_odd_video, write_talking, write_video
+from tests.unit.data.video.material import (
+    MarkedFaces,
+    simple_senses,
+    speech,
+    talking,
+    write_odd_video,
+    write_talking,
+    write_video,
+)
 from vivavoz.data.shards.clip import PHONEMES, STATES, Clip
 from vivavoz.data.video.clips import clips_of
 from vivavoz.data.video.limits import Limits
@@ -34,7 +42,11 @@ def spoken(tmp_path_factory):
     """A video, its clip and its sound."""
     path = tmp_path_factory.mktemp("spoken") / "a.mp4"
     samples = write_talking(path)
-    return path, the_clip(path, words=(Word(text="bin", start_s=0.5, end_s=0.9), Word(text="blue", start_s=9, end_s=9.5))), samples
+    return (
+        path,
+        the_clip(path, words=(Word(text="bin", start_s=0.5, end_s=0.9), Word(text="blue", start_s=9, end_s=9.5))),
+        samples,
+    )
 
 
 def lips(clip):
@@ -229,9 +241,7 @@ def test_faces_lost_for_some_pictures_are_bridged_or_rejected(tmp_path, monkeypa
     write_talking(tmp_path / "a.mp4")
     follow = MarkedFaces.follow
     for gone, kept in ((4, True), (20, False)):
-        monkeypatch.setattr(
-            MarkedFaces, "follow", lambda self, crops, gone=gone: [None] * gone + follow(self, crops[gone:])
-        )
+        monkeypatch.setattr(MarkedFaces, "follow", lambda self, crops, gone=gone: [None] * gone + follow(self, crops[gone:]))
         (result,) = results(tmp_path / "a.mp4")
         assert isinstance(result, Clip) == kept
         if not kept:

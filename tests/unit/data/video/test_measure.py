@@ -67,10 +67,14 @@ def test_a_thing_before_the_face_is_seen_and_changing_light_is_not():
     crops = [photograph() for _ in range(9)]
     landmarks = np.stack([FACE] * 9)
     assert not other_colours(crops, landmarks).any()
-    assert not other_colours([(crop * light).astype(np.uint8) for crop, light in zip(crops, np.linspace(0.5, 1, 9), strict=True)], landmarks).any()
+    assert not other_colours(
+        [(crop * light).astype(np.uint8) for crop, light in zip(crops, np.linspace(0.5, 1, 9), strict=True)], landmarks
+    ).any()
     cv2.rectangle(crops[4], (150, 250), (360, 420), (20, 30, 160), -1)
     assert other_colours(crops, landmarks).tolist() == [index == 4 for index in range(9)]
-    assert measured(crops=[crop for crop in crops for _ in range(5)], landmarks=np.stack([FACE] * 45)).covered == pytest.approx(1 / 9)
+    assert measured(crops=[crop for crop in crops for _ in range(5)], landmarks=np.stack([FACE] * 45)).covered == pytest.approx(
+        1 / 9
+    )
 
 
 def test_a_hand_counts_where_it_lies_on_the_face():

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from tests.unit.data.video.material import simple_senses, write_talking
+from tests.unit.data.video.material import MarkedFaces, loud_is_voice, simple_senses, write_talking
 from vivavoz.cli import main
 from vivavoz.data.shards.manifest import Manifest
 from vivavoz.data.video import prepare as preparing
@@ -67,14 +67,14 @@ def test_a_folder_that_cannot_be_written_is_no_fault_of_the_videos(videos):
 
 def test_without_mediapipe_it_says_what_to_install(videos, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mediapipe.python", None)
-    with pytest.raises(DataError, match="mediapipe==0.10.21"):
+    with pytest.raises(DataError, match=r"mediapipe==0\.10\.21"):
         prepare(find_sources(videos), str(tmp_path / "corpus"))
     assert not (tmp_path / "corpus").exists()
 
 
 def test_the_command_line(videos, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(preparing, "MediaPipeFaces", lambda: simple_senses().__enter__().faces)
-    monkeypatch.setattr(preparing, "voice_activity", lambda samples, num_frames: simple_senses().__enter__().voice(samples, num_frames))
+    monkeypatch.setattr(preparing, "MediaPipeFaces", MarkedFaces)
+    monkeypatch.setattr(preparing, "voice_activity", loud_is_voice)
     corpus = str(tmp_path / "corpus")
     assert main(["data", "prepare", str(videos), "-o", corpus, "--licence", "CC0", "--limit", "min_crop_px=220"]) == 0
     assert capsys.readouterr().out.startswith(f"{corpus}: 3 clips")

@@ -1,3 +1,5 @@
+import itertools
+
 import cv2
 import numpy as np
 import skimage.data
@@ -8,7 +10,7 @@ from vivavoz.data.video.shots import change, find_cuts, thumbnail
 
 def cuts(pictures):
     small = [thumbnail(picture) for picture in pictures]
-    return find_cuts([change(a, b) for a, b in zip(small, small[1:], strict=False)])
+    return find_cuts([change(a, b) for a, b in itertools.pairwise(small)])
 
 
 def test_a_talking_head_is_one_shot():

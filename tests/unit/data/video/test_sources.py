@@ -121,5 +121,5 @@ def test_folders_that_cannot_be_used_are_refused(tmp_path):
     touch(tmp_path, "a b.mp4", "a_b.mp4")
     with pytest.raises(DataError, match="come to the name a_b"):
         find_sources(tmp_path)
-    with pytest.raises(DataError, match="none of 2 videos in .* fits the layout voxceleb2"):
+    with pytest.raises(DataError, match=r"none of 2 videos in .* fits the layout voxceleb2"):
         find_sources(tmp_path, "voxceleb2")
