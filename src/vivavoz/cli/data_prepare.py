@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 _LAYOUTS = ("voxceleb2", "hdtf", "grid", "folder")
 
@@ -59,7 +60,7 @@ def run(options: argparse.Namespace) -> None:
     print(f"{options.output}: " + "\n".join(describe(manifest, len(found.sources))))
 
 
-def _bounds(given: list[str], known: set[str]) -> dict[str, float]:
+def _bounds(given: list[str], known: set[str]) -> dict[str, Any]:
     from vivavoz.errors import ConfigError
 
     bounds = {}

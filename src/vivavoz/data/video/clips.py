@@ -156,6 +156,7 @@ def _clip(
     measures = measure(crops, landmarks, heads, lost, hands)
     labels = face_labels(landmarks, heads)
     start = _first_frame(source) + piece.start
+    left, top, side = piece.square
     samples = _part(sound, start, len(crops), 0.0)
     voice = float((senses.voice(samples, len(crops)) > SPEAKING_ABOVE).mean())
     offset = estimate_offset(labels["lip_shape"], samples) if voice >= limits.min_voice else None
@@ -186,7 +187,7 @@ def _clip(
         licence=source.licence,
         split=split_of(source.identity),
         num_frames=len(crops),
-        crop_track_px=(tuple(float(value) for value in piece.square),),
+        crop_track_px=((float(left), float(top), float(side)),),
         facts={name: round(value, 4) if isinstance(value, float) else value for name, value in facts.items()}
         | ({"text": " ".join(words)} if words else {}),
     )

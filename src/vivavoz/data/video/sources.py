@@ -23,8 +23,11 @@ VIDEO_SUFFIXES: Final = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg"
 Layout: TypeAlias = Literal["voxceleb2", "hdtf", "grid", "folder"]
 LAYOUTS: Final[tuple[Layout, ...]] = get_args(Layout)
 
-_LICENCES: Final[dict[Layout, str]] = {"voxceleb2": "CC BY 4.0 (annotations; videos: their owners)", "grid": "CC BY 4.0"}
-_LICENCES |= {"hdtf": "CC BY 4.0 (annotations; videos: their owners)"}
+_LICENCES: Final[dict[Layout, str]] = {
+    "voxceleb2": "CC BY 4.0 (annotations; videos: their owners)",
+    "hdtf": "CC BY 4.0 (annotations; videos: their owners)",
+    "grid": "CC BY 4.0",
+}
 _GRID_TICKS_PER_S: Final = 25_000
 _GRID_SILENCE: Final = ("sil", "sp")
 

@@ -30,6 +30,7 @@ _SLOW_S: Final = 0.4
 """What changes over more than about a second is no speech: a smile, a turn, a fading."""
 _FAR_S: Final = 0.12
 _FAINT: Final = 1e-7
+_STILL: Final = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +40,7 @@ class Offset:
     offset_s: float
     """By how much the sound is late; negative if it is early."""
     r: float
-    """How well lips and sound agree at this offset: the mean correlation of the three figures of the lips' shape."""
+    """How well lips and sound agree at this offset: the mean correlation of the figures of the lips' shape that vary."""
     confidence: float
     """How far `r` stands out: over the median of those at offsets more than 0.12 s away."""
 
@@ -54,11 +55,13 @@ def estimate_offset(lips: NDArray[np.floating], samples: NDArray[np.float32]) ->
         return None
     seen = lip_track(lips)[:num_steps]
     heard = sound_features(samples)[:num_steps] @ _weights()
-    if not (seen.std(0) > 1e-5).all() or not (heard.std(0) > 1e-5).all():
+    moving = seen.std(0) > _STILL
+    if not moving[0] or not (heard.std(0) > _STILL).all():
         return None
+    seen, heard = seen[:, moving], heard[:, moving]
     reach = round(MAX_OFFSET_S * STEP_HZ)
     lags = np.arange(-reach, reach + 1)
-    curve = np.array([_correlation(seen, heard, lag) for lag in lags])
+    curve = np.array([_correlation(seen, heard, int(lag)) for lag in lags])
     best = int(np.argmax(curve))
     far = np.abs(lags - lags[best]) > _FAR_S * STEP_HZ
     confidence = float(curve[best] - np.median(curve[far]))

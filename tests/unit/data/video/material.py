@@ -42,7 +42,7 @@ def speech(seconds, seed=0):
     return (0.15 * loudness * voice).astype(np.float32), per_picture
 
 
-def talking(loudness, size=(512, 512), shift_px=(0, 0), zoom=1.0):
+def talking(loudness, size=(400, 320), shift_px=(0, 0), zoom=1.0):
     """Pictures (H, W, 3) of the astronaut, whose mouth opens as `loudness` (T,) says and whose head sways a little.
 
     `size` is width and height; `shift_px` moves the person, `zoom` enlarges.
@@ -121,6 +121,7 @@ def marked_face(x, y, width, height, share_shut=_SHUT_PX / _MOUTH_WIDTH_PX):
     points = (canonical_points() - middle) * scale + np.array([x, y, 0])
     opening = max(height - share_shut * width, 0)
     points[13, 1], points[14, 1] = y - opening / 2, y + opening / 2
+    points[[0, 17], 1] += [-opening / 4, opening / 2]
     return points.astype(np.float32)
 
 
@@ -143,17 +144,22 @@ class MarkedFaces:
 
     @staticmethod
     def _blobs(image, channel):
-        values = image.astype(np.int16)
-        others = np.delete(values, channel, axis=2).max(2)
-        excess = np.clip(values[..., channel] - others, 0, 200) / 200
-        count, _labels, boxes, _ = cv2.connectedComponentsWithStats((excess > 0.5).astype(np.uint8))
+        first, second = (np.ascontiguousarray(image[..., other]) for other in range(3) if other != channel)
+        excess = cv2.subtract(np.ascontiguousarray(image[..., channel]), cv2.max(first, second))
+        count, _labels, boxes, _ = cv2.connectedComponentsWithStats((excess > 100).astype(np.uint8))
         blobs = []
         for number in range(1, count):
             left, top, width, height, area = boxes[number]
             if area > 20:
                 # Areas are finer than the edges of a box: an ellipse of this width has this height.
                 part = excess[max(top - 2, 0) : top + height + 2, max(left - 2, 0) : left + width + 2]
-                blobs.append(((left + width / 2, top + height / 2), float(width), float(part.sum()) / (np.pi / 4 * width)))
+                blobs.append(
+                    (
+                        (left + width / 2, top + height / 2),
+                        float(width),
+                        float(np.minimum(part / 200, 1).sum()) / (np.pi / 4 * width),
+                    )
+                )
         return blobs
 
 
