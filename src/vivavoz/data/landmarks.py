@@ -6,7 +6,11 @@ not of the person. Coordinates: x to the right, y down, z away from the camera.
 
 import functools
 import importlib.resources
-from typing import Final
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,23 +110,78 @@ def canonical_triangles() -> NDArray[np.int64]:
     return _canonical()[1]
 
 
+@contextmanager
+def face_mesh(*, video: bool = False) -> Iterator[Callable[[NDArray[np.uint8]], NDArray[np.float32] | None]]:
+    """Hand out MediaPipe's face mesh as a function: RGB image (H, W, 3) -> landmarks (478, 3) in pixels, None without a face.
+
+    With `video` the images are successive pictures of one shot, and each search begins where the last face was.
+
+    Raises:
+        DataError: MediaPipe is not installed.
+    """
+    with quiet_stderr():
+        mesh = mediapipe_solutions().face_mesh.FaceMesh(
+            static_image_mode=not video, refine_landmarks=True, max_num_faces=1, min_detection_confidence=0.4
+        )
+        mesh.process(np.zeros((64, 64, 3), np.uint8))  # its models are loaded, and report themselves, with the first picture
+    with mesh:
+        noisy = True  # until the first face
+
+        def find(image: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+            nonlocal noisy
+            with quiet_stderr() if noisy else nullcontext():
+                faces = mesh.process(np.ascontiguousarray(image)).multi_face_landmarks
+            noisy = noisy and not faces
+            if not faces:
+                return None
+            height, width = image.shape[:2]
+            points = np.array([(point.x, point.y, point.z) for point in faces[0].landmark], np.float32)
+            return points * np.array([width, height, width], np.float32)
+
+        yield find
+
+
+def mediapipe_solutions() -> Any:
+    """MediaPipe's `solutions` module.
+
+    Raises:
+        DataError: MediaPipe is not installed.
+    """
+    try:
+        with quiet_stderr():
+            from mediapipe.python import solutions
+    except ImportError as error:
+        raise DataError(
+            "no MediaPipe to find landmarks with; expected version 0.10.21: pip install --no-deps mediapipe==0.10.21"
+            " 'protobuf<5' absl-py attrs flatbuffers matplotlib, or pass landmarks of your own"
+        ) from error
+    return solutions
+
+
+@contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Drop what is written to the process's stderr: MediaPipe's libraries write there past Python and cannot be told not to."""
+    with suppress(OSError, ValueError):
+        sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
+
+
 def detect_landmarks(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Landmarks of the most prominent face of an RGB image, (478, 3) float32 in pixels (z in the unit of x).
 
     Raises:
         DataError: MediaPipe is not installed, or the image shows no face it can find.
     """
-    try:
-        from mediapipe.python.solutions.face_mesh import FaceMesh
-    except ImportError as error:
-        raise DataError(
-            "no MediaPipe to find landmarks with; expected version 0.10.21: pip install --no-deps mediapipe==0.10.21"
-            " 'protobuf<5' absl-py attrs flatbuffers matplotlib, or pass landmarks of your own"
-        ) from error
-    height, width = image.shape[:2]
-    with FaceMesh(static_image_mode=True, refine_landmarks=True, max_num_faces=1, min_detection_confidence=0.4) as mesh:
-        faces = mesh.process(np.ascontiguousarray(image)).multi_face_landmarks
-    if not faces:
+    with face_mesh() as find:
+        points = find(image)
+    if points is None:
+        height, width = image.shape[:2]
         raise DataError(f"no face found in a {width} x {height} image; expected one frontal face, choose another portrait")
-    points = np.array([(p.x, p.y, p.z) for p in faces[0].landmark], np.float32)
-    return points * np.array([width, height, width], np.float32)
+    return points

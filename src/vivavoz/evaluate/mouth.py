@@ -5,8 +5,7 @@ Legend: F pictures at 25 per second, N samples at 16 kHz.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,33 +30,6 @@ Track = NDArray[np.float32]
 
 FindLandmarks = Callable[[NDArray[np.uint8]], NDArray[np.float32] | None]
 """Finds a face: (H, W, 3) uint8 RGB -> landmarks (478, 3) in pixels, or None where there is no face."""
-
-
-@contextmanager
-def face_finder() -> Iterator[FindLandmarks]:
-    """MediaPipe's face mesh, every picture by itself.
-
-    Raises:
-        DataError: MediaPipe is not installed.
-    """
-    try:
-        from mediapipe.python.solutions.face_mesh import FaceMesh
-    except ImportError as error:
-        raise DataError(
-            "no MediaPipe to measure lips with; expected version 0.10.21: pip install --no-deps mediapipe==0.10.21 "
-            "'protobuf<5' absl-py attrs flatbuffers matplotlib, or leave the lips out"
-        ) from error
-    with FaceMesh(static_image_mode=True, refine_landmarks=True, max_num_faces=1, min_detection_confidence=0.4) as mesh:
-
-        def find(image: NDArray[np.uint8]) -> NDArray[np.float32] | None:
-            faces = mesh.process(np.ascontiguousarray(image)).multi_face_landmarks
-            if not faces:
-                return None
-            height, width = image.shape[:2]
-            points = np.array([(point.x, point.y, point.z) for point in faces[0].landmark], np.float32)
-            return points * np.array([width, height, width], np.float32)
-
-        yield find
 
 
 def lip_opening(landmarks: NDArray[np.float32]) -> float:

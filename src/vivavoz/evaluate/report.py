@@ -14,11 +14,11 @@ from typing import Any
 import torch
 
 import vivavoz
+from vivavoz.data.landmarks import face_mesh
 from vivavoz.engine.model import Model
 from vivavoz.errors import OutputError
 from vivavoz.evaluate.lips import Lips, LipsConfig, LipSummary, evaluate_lips, summarise
 from vivavoz.evaluate.material import Material
-from vivavoz.evaluate.mouth import face_finder
 from vivavoz.evaluate.reconstruction import Reconstruction, ReconstructionConfig, evaluate_reconstruction
 from vivavoz.evaluate.sheet import lips_sheet, reconstruction_sheet
 from vivavoz.media.image import write_image
@@ -85,7 +85,7 @@ def evaluate(
     Raises:
         DataError: MediaPipe is missing and `config.video_lips` asks for it, or no face is found in a video.
     """
-    with face_finder() if config.video_lips else nullcontext() as find:
+    with face_mesh() if config.video_lips else nullcontext() as find:
         reconstruction = evaluate_reconstruction(model.vae, material, config.reconstruction, progress)
         lips = evaluate_lips(model, material, config.lips, find, progress)
     return Evaluation(preset=model.preset.name, config=config, material=material, reconstruction=reconstruction, lips=lips)

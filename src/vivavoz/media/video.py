@@ -240,8 +240,8 @@ class Video:
                 seconds = Fraction(0) if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
                 yield seconds, np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), self._turns))
 
-    def samples(self) -> NDArray[np.float32]:
-        """All sound, `(N,)` mono float32 in [-1, 1] at `audio_rate_hz`; the first sample is at time 0. Empty without sound.
+    def samples(self, origin: Fraction = Fraction(0)) -> NDArray[np.float32]:
+        """Sound, `(N,)` mono float32 in [-1, 1] at `audio_rate_hz`; the first sample is at time `origin`. Empty without sound.
 
         Raises:
             DataError: the file is damaged.
@@ -259,9 +259,11 @@ class Video:
                 parts += [mono.to_ndarray()[0] for mono in to_mono.resample(frame)]
             parts += [mono.to_ndarray()[0] for mono in to_mono.resample(None)]
             duration = None if stream.duration is None or stream.time_base is None else stream.duration * stream.time_base
-        lead = round(start * self.audio_rate_hz)
+        lead = round((start - origin) * self.audio_rate_hz)
         samples = np.concatenate([np.zeros(max(0, lead), np.float32), *parts])[max(0, -lead) :]
-        return samples if duration is None else samples[: round((max(start, Fraction(0)) + duration) * self.audio_rate_hz)]
+        if duration is None:
+            return samples
+        return samples[: max(0, round((max(start, Fraction(0)) + duration - origin) * self.audio_rate_hz))]
 
 
 def read_video(path: str | os.PathLike[str]) -> Video:
