@@ -131,9 +131,9 @@ def latent_loss(posterior: Posterior, target: Tensor, settings: VAETraining) -> 
 def compile_convolutions(vae: VAE) -> None:
     """Let a compiler fuse what lies between the convolutions, where most of the time goes; takes a minute or two per shape."""
     vae.encoder.e1.pyramid = torch.compile(vae.encoder.e1.pyramid, dynamic=False)  # type: ignore[method-assign]
-    vae.head.forward = torch.compile(vae.head.forward, dynamic=False)  # type: ignore[method-assign]
+    vae.head.compile(dynamic=False)
     if isinstance(vae.head, ReferenceWarp):
-        vae.head.pyramid.forward = torch.compile(vae.head.pyramid.forward, dynamic=False)  # type: ignore[method-assign]
+        vae.head.pyramid.compile(dynamic=False)
 
 
 def train_vae(

@@ -183,7 +183,7 @@ class ReferenceWarp(nn.Module):
         b = x.shape[0]
         flow = x.new_zeros(())
         for i, stage in enumerate(self.stages):
-            own = state and state.stages[i]
+            own = None if state is None else state.stages[i]
             is_start = own is None or own.resample.is_start
             x = stage.up(x, own and own.resample)  # type: ignore[operator]
             if i:
