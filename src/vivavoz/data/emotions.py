@@ -96,5 +96,5 @@ def random_feelings(num_frames: int, *, seed: int, neutral_share: float = 0.35) 
         time_s += rng.uniform(2.0, 6.0)
     table = np.stack(targets)
     move_s = rng.uniform(0.4, 0.9)
-    weights = [glide(num_frames, times_s, table[:, index], move_s=move_s) for index in range(len(Expression))]
+    weights = [glide(num_frames, times_s, table[:, index].tolist(), move_s=move_s) for index in range(len(Expression))]
     return Feelings(weights=np.clip(np.stack(weights, 1), 0.0, 1.0))
