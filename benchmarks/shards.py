@@ -22,8 +22,6 @@ from vivavoz.data.shards.clip import LABELS, MAX_FRAMES, Clip, ClipInfo
 from vivavoz.data.shards.manifest import Manifest
 from vivavoz.data.shards.reading import ShardWindows, WindowConfig, window_loader
 
-NUM_STEPS = 20
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure how fast shards are written and read.")
@@ -31,6 +29,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=4, help="clips of 10 s to make")
     parser.add_argument("--batch", type=int, default=4, help="windows in a batch")
     parser.add_argument("--frames", type=int, default=17, help="frames in a window, 1 + 4n")
+    parser.add_argument("--steps", type=int, default=20, help="batches to measure, after one to warm up")
     parser.add_argument("--step-s", type=float, default=1.0, help="seconds that a training step takes")
     parser.add_argument("--workers", type=int, default=1, help="processes that decode beside the training")
     parser.add_argument("--cores", type=int, default=2, help="cores that training and decoding share")
@@ -67,13 +66,13 @@ def read(corpus: str, options: argparse.Namespace, size_px: int) -> dict[str, fl
     windows = ShardWindows(corpus, config)
     windows[0]
     started_s = time.process_time()
-    num_references = sum(windows[index].references.shape[1] * options.batch for index in range(1, 1 + NUM_STEPS))
+    num_references = sum(windows[index].references.shape[1] * options.batch for index in range(1, 1 + options.steps))
     spent_s = time.process_time() - started_s
     return {
         "size_px": size_px,
-        "clips_per_core_s": round(NUM_STEPS * options.batch / spent_s, 1),
-        "core_s_per_batch": round(spent_s / NUM_STEPS, 4),
-        "references_per_clip": round(num_references / NUM_STEPS / options.batch, 2),
+        "clips_per_core_s": round(options.steps * options.batch / spent_s, 1),
+        "core_s_per_batch": round(spent_s / options.steps, 4),
+        "references_per_clip": round(num_references / options.steps / options.batch, 2),
     }
 
 
@@ -83,7 +82,7 @@ def feed(corpus: str, options: argparse.Namespace) -> dict[str, float]:
     batches = iter(window_loader(windows, num_workers=options.workers))
     next(batches)
     waited_s = []
-    for _ in range(NUM_STEPS):
+    for _ in range(options.steps):
         time.sleep(options.step_s)
         started_s = time.perf_counter()
         next(batches)
