@@ -132,11 +132,10 @@ def print_table(figures: dict, options: argparse.Namespace) -> None:
         frames_s = row["clips_per_core_s"] * options.frames
         print(f"| {name} | {row['clips_per_core_s']} | {frames_s:.0f} | {row['core_s_per_batch']} |")
     feeding, cost_s = figures["feeding"], figures["reading"][0]["core_s_per_batch"]
-    verdict = "feeds" if feeding["waited_s_p50"] < 0.02 * options.step_s else "stalls"
     waits_ms = [1000 * feeding[name] for name in ("waited_s_p50", "waited_s_max")]
-    print(f"\n{options.workers} worker(s) at 256 px: {verdict} a step of {options.step_s:g} s, which waits {waits_ms[0]:.1f} ms")
-    share = cost_s / (options.step_s * options.cores)
-    print(f"(at most {waits_ms[1]:.1f} ms); decoding takes {100 * share:.1f} % of {options.cores} cores")
+    lost, share = feeding["waited_s_p50"] / options.step_s, cost_s / (options.step_s * options.cores)
+    print(f"\n{options.workers} worker(s) at 256 px: a step of {options.step_s:g} s waits {waits_ms[0]:.1f} ms for its data,")
+    print(f"{100 * lost:.1f} % (at most {waits_ms[1]:.1f} ms); decoding takes {100 * share:.1f} % of {options.cores} cores")
 
 
 if __name__ == "__main__":
