@@ -14,7 +14,7 @@ from typing import Final
 import av
 import cv2
 import numpy as np
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 from numpy.typing import NDArray
 
 from vivavoz.config_json import from_plain, to_plain
@@ -89,6 +89,7 @@ def decode_sound(member: bytes, key: str) -> NDArray[np.float32]:
 def decode_frames(member: bytes, wanted: range, key: str) -> NDArray[np.uint8]:
     """The wanted frames (T, H, W, 3) of an `mp4` member, decoded from the keyframe before the first. Raises `DataError`."""
     frames: list[NDArray[np.uint8]] = []
+    to_rgb = VideoReformatter()  # one for all frames: to make it costs as much as to use it
     with _decoding(f"mp4 of clip {key}"), av.open(io.BytesIO(member), "r") as container:
         stream = container.streams.video[0]
         stream.thread_type, stream.thread_count = "NONE", 1
@@ -100,7 +101,7 @@ def decode_frames(member: bytes, wanted: range, key: str) -> NDArray[np.uint8]:
             assert frame.pts is not None
             index = frame.pts // ticks
             if index in wanted:
-                frames.append(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8))
+                frames.append(np.asarray(to_rgb.reformat(frame, format="rgb24").to_ndarray(), np.uint8))
             if index >= wanted[-1]:
                 break
     if len(frames) != len(wanted):

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
+from multiprocessing import get_all_start_methods
 
 import numpy as np
 import torch
@@ -193,8 +194,12 @@ def window_loader(
         num_workers=num_workers,
         prefetch_factor=prefetch if num_workers else None,
         persistent_workers=False,
-        multiprocessing_context="spawn" if num_workers else None,
+        multiprocessing_context=_START_METHOD if num_workers else None,
     )
+
+
+# A fork would share the threads and locks of whoever trains; a spawned worker now and then aborts as it ends.
+_START_METHOD = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
 
 
 class _Steps(Sampler[int]):
