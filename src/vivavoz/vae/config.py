@@ -12,6 +12,9 @@ class WarpConfig:
 
     max_offset: float = 0.5
     """Largest displacement a flow can ask for, as a fraction of the picture's side."""
+    anchored: bool = True
+    """Subtract from every flow the one the head gives a reference for its own latent, where nothing should move: its errors grow
+    with the motion instead of being there at rest."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ pictures' size (multiples of 64).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,8 @@ class References:
     """(height, width) of the decoded video."""
     mask: Tensor | None = None
     """(B, M) False where a row has fewer references than M (at least one each); None: all are there."""
+    anchor: Tensor | None = None
+    """(B, M, 2, 1, h, w) flow of each reference at its own latent, to be subtracted; None unless `WarpConfig.anchored`."""
 
     @property
     def num_references(self) -> int:
@@ -56,6 +58,7 @@ class References:
             photos=None if self.photos is None else rows(self.photos),
             size=self.size,
             mask=None if self.mask is None else rows(self.mask),
+            anchor=None if self.anchor is None else rows(self.anchor),
         )
 
 
@@ -153,7 +156,7 @@ class VAE(nn.Module):
         warp = None
         if isinstance(self.head, ReferenceWarp):
             warp = self.head.remember(levels, motion, m)
-        return References(
+        references = References(
             latents=latents,
             fusion=self.fusion.remember(torch.unflatten(features, 0, (b, m))) if self.config.references else (),
             warp=warp,
@@ -161,6 +164,10 @@ class VAE(nn.Module):
             size=size,
             mask=mask,
         )
+        if self.config.warp is not None and self.config.warp.anchored:
+            at_rest = (self.warp_fields(latents[:, i].unsqueeze(2), references).flow[:, i] for i in range(m))
+            references = replace(references, anchor=torch.stack(list(at_rest), dim=1))
+        return references
 
     # Decoding
 
@@ -185,7 +192,7 @@ class VAE(nn.Module):
         assert isinstance(self.head, ReferenceWarp)
         x = self.fuse(z, references, state)
         fields: WarpFields = self.head(x, references.warp, references.mask, state and state.head)
-        return fields
+        return fields if references.anchor is None else replace(fields, flow=fields.flow - references.anchor)
 
     def decode(self, z: Tensor, references: References, state: DecoderState | None = None) -> Tensor:
         """(B, C_z, T_z, h, w) -> video (B, 3, T, *references.size): 1 frame for a stream's first latent, 4 for every later one.

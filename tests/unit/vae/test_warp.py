@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from tests.unit.vae.pictures import make_vae, portraits, smooth
-from vivavoz.vae.config import lite_vae_config, tiny_vae_config
+from vivavoz.vae.config import WarpConfig, lite_vae_config, tiny_vae_config
 from vivavoz.vae.vae import VAE
 from vivavoz.vae.warp import ReferenceWarp, WarpFields, compose, resize_frames, sample_photos
 
@@ -90,13 +92,13 @@ def test_fields_are_in_range_and_at_half_the_side() -> None:
     assert made.paint.shape == (2, 3, 5, 32, 64)
     assert made.mask.shape == (2, 1, 5, 32, 64)
     torch.testing.assert_close(made.confidence.sum(1), torch.ones(2, 1, 5, 32, 64))
-    assert made.flow.abs().max() <= 1
+    assert made.flow.abs().max() <= 2  # a flow of at most 1, less an anchor of at most 1
     assert made.paint.abs().max() <= 1
 
 
 @torch.no_grad()
 def test_largest_offset_is_the_configured_part_of_the_side() -> None:
-    vae = make_vae(tiny_vae_config(warp=True))
+    vae = make_vae(replace(tiny_vae_config(warp=True), warp=WarpConfig(anchored=False)))
     assert isinstance(vae.head, ReferenceWarp)
     vae.head.conv_out.bias[0] = 1000
     made = vae.warp_fields(torch.randn(1, 8, 1, 1, 1), vae.encode_references(portraits(1, 1)))
@@ -116,3 +118,16 @@ def test_a_copied_row_takes_all_its_references_along() -> None:
     torch.testing.assert_close(after[2], after[1], atol=1e-5, rtol=0)
     expected = vae.decode(z[1:2, :, 2:], vae.encode_references(references[1:2]), alone)
     torch.testing.assert_close(after[2:], expected, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_a_reference_stays_where_it_is_for_its_own_latent() -> None:
+    z = torch.randn(2, 8, 2, 1, 1, generator=torch.Generator().manual_seed(3))  # of the two references of one row
+    pictures = portraits(1, 2)
+    for anchored in (True, False):
+        vae = make_vae(replace(tiny_vae_config(warp=True), warp=WarpConfig(anchored=anchored)))
+        references = vae.encode_references(pictures, latents=z[None, :, :, 0])
+        for index in range(2):
+            flow = vae.warp_fields(z[None, index, :, :1], references).flow[:, index]
+            assert (float(flow.abs().max()) < 1e-6) == anchored
+        assert vae.warp_fields(z[None, 1, :, :1], references).flow[:, 0].abs().max() > 1e-4  # the other one moves
