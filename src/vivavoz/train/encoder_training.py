@@ -35,8 +35,6 @@ class EncoderTraining:
     weight_decay: float = 0.02
     feature_noise: float = 0.1
     """Noise on the features, as a share of each channel's standard deviation: there are few people to learn from."""
-    standardise: bool = True
-    """Begin by fitting E2's shift and gain to the features; not for an E2 that has learnt on them already."""
     likelihood_weight: float = 0.1
     """Weight of the Gaussian likelihood that teaches the variance how far off the mean is."""
     kl_weight: float = 1e-3
@@ -75,7 +73,7 @@ def train_encoder(
     progress = load_checkpoint(folder / "encoder.pt", {"e2": e2}, optimizer)
     step, spent, saved = progress.step, progress.seconds, progress.seconds
     num_train = round(len(features) * (1 - settings.held_share))
-    if step == 0 and settings.standardise and isinstance(e2.standard, ChannelAffine):
+    if step == 0 and isinstance(e2.standard, ChannelAffine):
         e2.standard.fit_(features[:1024].unsqueeze(2))
     scale = settings.feature_noise * features[:1024].float().std(dim=(0, 2, 3))[:, None, None]
     rng = torch.Generator().manual_seed(step)

@@ -156,6 +156,12 @@ def _train_vae(vae: VAE, portraits: Portraits, recipe: LiteRecipe, out: Path, re
             train_vae(vae, data, phase.training, folder, num_workers=recipe.num_render_processes, report=tell)
         vae.load_state_dict(read_weights(folder / "vae.pt", "vae"))
         before_s += phase.training.budget_s
+        if number == 1:
+            _train_e2(vae, portraits, recipe, out, before_s, report)
+            before_s += recipe.encoder.budget_s
+
+
+def _train_e2(vae: VAE, portraits: Portraits, recipe: LiteRecipe, out: Path, before_s: float, report: Report | None) -> None:
     checkpoint = out / "encoder" / "encoder.pt"
     if not _is_spent(checkpoint, recipe.encoder.budget_s):
         features, targets = _encoder_samples(vae, portraits, recipe, report)

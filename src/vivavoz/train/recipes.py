@@ -30,14 +30,15 @@ class EncoderSource:
 
 @dataclass(frozen=True, kw_only=True)
 class LiteRecipe:
-    """A training of the embedded model from portraits and speech: VAE, its E2, audio encoder, generator, one after another."""
+    """A training of the embedded model from portraits and speech: VAE, audio encoder, generator, one after another."""
 
     preset: Preset
     vae: tuple[VAEPhase, ...]
-    """Each phase goes on from the weights of the one before."""
+    """Each phase goes on from the weights of the one before; the first shapes E1, the others are to leave it as it is."""
     encoder_sources: tuple[EncoderSource, ...]
-    """What E2 learns from once the VAE's phases have shaped E1."""
+    """What E2 learns from."""
     encoder: EncoderTraining
+    """Comes after the VAE's first phase."""
     audio: AudioTraining
     generator: tuple[GeneratorTraining, ...]
     """Each phase goes on from the averaged weights of the one before."""
@@ -62,10 +63,10 @@ class LiteRecipe:
 def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
     """The recipe of the weights that ship: `minutes` of training in all, the preparation of data not counted.
 
-    The VAE learns to move portraits from the animator's flows alone, then from pixels with more references, while its encoder
-    learns to write label latents; then both work together on clips. E2 is polished on features that no longer change, and the
-    audio encoder learns to hear lips. The generator learns motion on a single place of the latents, which
-    is cheapest and says it all, as label latents are alike everywhere, and then gets used to their real size.
+    The VAE learns to move portraits from the animator's flows alone; E2 learns to write label latents from the features of the E1
+    that this has shaped, and that stays as it is from then on. The decoder goes on with pixels and more references; then both
+    work together on clips. The audio encoder learns to hear lips. The generator learns motion on a single place of the latents,
+    which is cheapest and says it all, as label latents are alike everywhere, and then gets used to their real size.
 
     Raises:
         ConfigError: `minutes` is not a positive number.
@@ -77,17 +78,22 @@ def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
     size = preset.working_size
     clips = ClipConfig(num_people=3, clips_per_person=2, num_frames=1, size=size, num_rigs=18)
     learning = VAETraining(
-        budget_s=1, learning_rate=1e-3, mask_weight=4.0, paint_weight=3.0, latent_weight=3.0, joint_odds=0.0, encoder_every=1
+        budget_s=1,
+        learning_rate=1e-3,
+        mask_weight=4.0,
+        paint_weight=3.0,
+        latent_weight=3.0,
+        freeze_e1=True,
+        joint_odds=0.0,
+        encoder_every=10**9,
     )
     flows = VAEPhase(
         clips=replace(clips, reference_odds=(0.0, 1.0), seed=1),
-        training=replace(learning, budget_s=0.21 * total_s, pixel_weight=0.0, paint_weight=1.0, encoder_every=10**9),
+        training=replace(learning, budget_s=0.21 * total_s, pixel_weight=0.0, paint_weight=1.0, freeze_e1=False),
     )
     pixels = VAEPhase(
         clips=replace(clips, reference_odds=(0.03, 0.67, 0.18, 0.12), seed=2),
-        training=replace(
-            learning, budget_s=0.17 * total_s, learning_rate=8e-4, pixel_weight=0.06, standardise=True, warmup_steps=50
-        ),
+        training=replace(learning, budget_s=0.15 * total_s, learning_rate=8e-4, pixel_weight=0.06, warmup_steps=50),
     )
     frames = VAEPhase(
         clips=replace(clips, num_people=2, clips_per_person=1, num_frames=5, reference_odds=(0.03, 0.55, 0.22, 0.2), seed=3),
@@ -133,7 +139,7 @@ def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
         preset=preset,
         vae=(flows, pixels, frames),
         encoder_sources=sources,
-        encoder=EncoderTraining(budget_s=0.06 * total_s, standardise=False),
+        encoder=EncoderTraining(budget_s=0.08 * total_s, batch_size=64, learning_rate=3e-3),
         audio=AudioTraining(budget_s=0.05 * total_s),
         generator=(motion, places),
     )

@@ -25,7 +25,7 @@ from vivavoz.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from vivavoz.train.clips import AnimatedClips, Clips, pictures
 from vivavoz.train.label_latents import LabelLatents
 from vivavoz.train.losses import choice_error, flow_error, gradient_l1, mask_error, paint_error, place_error, weighted_l1
-from vivavoz.vae.encoder import ChannelAffine, Posterior
+from vivavoz.vae.encoder import Posterior
 from vivavoz.vae.vae import VAE
 from vivavoz.vae.warp import ReferenceWarp, compose
 
@@ -51,8 +51,6 @@ class VAETraining:
     """The encoder learns from every n-th batch (and from those it takes part in jointly): it learns faster than the decoder."""
     freeze_e1: bool = False
     """Leave E1 as it is, where E2 learns from features of it at the same time."""
-    standardise: bool = False
-    """Begin by fitting E2's shift and gain to E1's features: where E2 begins to learn."""
     mouth_weight: float = 12.0
     eye_weight: float = 5.0
     pixel_weight: float = 1.0
@@ -171,9 +169,6 @@ def train_vae(
     if compile_model:
         compile_convolutions(vae)
     side = data.config.size // 64
-    if step == 0 and settings.standardise and isinstance(vae.encoder.e2.standard, ChannelAffine):
-        with torch.no_grad():
-            vae.encoder.e2.standard.fit_(vae.encoder.features(pictures(next(loader).frames).transpose(1, 2)))
     while spent < settings.budget_s:
         begin = time.monotonic()
         clips = next(loader)
