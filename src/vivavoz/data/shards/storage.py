@@ -82,7 +82,7 @@ def size_of(url: str) -> int | None:
     filesystem, path = _filesystem(url)
     try:
         return int(filesystem.size(path))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

@@ -1,11 +1,8 @@
-import numpy as np
 import pytest
-import skimage.data
 
 from tests.unit.data.test_rig import face_landmarks
-from tests.unit.data.video.material import FACE_HEIGHT_PX, MOUTH, MarkedFaces, marked_face, talking
+from tests.unit.data.video.material import FACE_HEIGHT_PX, MOUTH, marked_face
 from vivavoz.data.video.faces import Face, Sighting, principal_track, runs
-from vivavoz.media.crop import find_faces, portrait_square
 
 
 def person(x, y, width=40.0):
@@ -14,17 +11,6 @@ def person(x, y, width=40.0):
 
 def sightings(*rows, every=5):
     return [Sighting(index=every * number, faces=tuple(row)) for number, row in enumerate(rows)]
-
-
-def test_clips_are_framed_as_portraits_are():
-    (expected,) = find_faces(skimage.data.astronaut())
-    (points,) = MarkedFaces().faces(next(talking([0])))
-    box = Face.of(points).box
-    assert box.side == pytest.approx(expected.side, rel=0.12)
-    assert box.centre_x == pytest.approx(expected.centre_x, abs=0.08 * expected.side)
-    assert box.centre_y == pytest.approx(expected.centre_y, abs=0.08 * expected.side)
-    ours, theirs = portrait_square(box, 512, 512), portrait_square(expected, 512, 512)
-    assert np.abs(np.subtract(ours, theirs)).max() < 0.15 * theirs[2]
 
 
 def test_the_box_stays_when_the_mouth_opens():
