@@ -30,7 +30,9 @@ _SLOW_S: Final = 0.4
 """What changes over more than about a second is no speech: a smile, a turn, a fading."""
 _FAR_S: Final = 0.12
 _FAINT: Final = 1e-7
-_STILL: Final = 1e-5
+_STILL_LIPS: Final = 0.002
+"""Deviation, in face heights, that landmarks of lips at rest have anyway."""
+_STILL_SOUND: Final = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,8 +57,8 @@ def estimate_offset(lips: NDArray[np.floating], samples: NDArray[np.float32]) ->
         return None
     seen = lip_track(lips)[:num_steps]
     heard = sound_features(samples)[:num_steps] @ _weights()
-    moving = seen.std(0) > _STILL
-    if not moving[0] or not (heard.std(0) > _STILL).all():
+    moving = seen.std(0) > _STILL_LIPS
+    if not moving[0] or not (heard.std(0) > _STILL_SOUND).all():
         return None
     seen, heard = seen[:, moving], heard[:, moving]
     reach = round(MAX_OFFSET_S * STEP_HZ)

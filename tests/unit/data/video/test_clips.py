@@ -218,7 +218,7 @@ def test_somebody_else_speaks(tmp_path):
     write_talking(tmp_path / "a.mp4", seconds=6, loudness=np.random.default_rng(5).permutation(speech(6)[1]))
     assert the_reasons(tmp_path / "a.mp4", Limits(min_sync_confidence=0.5)) == ("lips do not match",)
     write_talking(tmp_path / "b.mp4", loudness=np.zeros(75))
-    assert the_reasons(tmp_path / "b.mp4")[0] in ("lips do not match", "lips do not move")
+    assert the_reasons(tmp_path / "b.mp4") == ("lips do not move",)
 
 
 def test_two_people_in_one_crop(tmp_path):
