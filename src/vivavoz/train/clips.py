@@ -1,10 +1,10 @@
 """Animated clips for training the VAE, rendered while it trains: no two steps see the same picture.
 
-Every clip is one portrait, re-framed, lit and maybe mirrored anew, moving at random; its first reference is the portrait itself,
-the others are frames of the same person in other poses.
+Every clip is one portrait, re-framed, re-shaped, lit and maybe mirrored anew, moving at random or as it does in a performance; its
+first reference is the portrait itself, the others are frames of the same person in other poses.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -47,6 +47,10 @@ class ClipConfig:
     """Times a rigged portrait is used before the next takes its place."""
     max_zoom: float = 1.2
     """Largest random enlargement of the portrait."""
+    reshape: float = 0.08
+    """Standard deviation of the random stretch, shear and roll (in radians) of a portrait: few people become many."""
+    spoken_odds: float = 0.5
+    """How often people move as in a performance, where there are any, rather than at random."""
     mirror: bool = True
     seed: int = 0
 
@@ -81,11 +85,17 @@ def pictures(images: Tensor) -> Tensor:
 class AnimatedClips(IterableDataset[Clips]):
     """Endless batches from portraits (P, 512, 512, 3) uint8 and their landmarks (P, 478, 3).
 
-    The same seed gives the same batches.
+    `performances` are motions (F, len(MOTION)) that people perform now and then. The same seed gives the same batches.
     """
 
-    def __init__(self, images: NDArray[np.uint8], landmarks: NDArray[np.float32], config: ClipConfig) -> None:
-        self.images, self.landmarks, self.config = images, landmarks, config
+    def __init__(
+        self,
+        images: NDArray[np.uint8],
+        landmarks: NDArray[np.float32],
+        config: ClipConfig,
+        performances: Sequence[NDArray[np.float32]] = (),
+    ) -> None:
+        self.images, self.landmarks, self.config, self.performances = images, landmarks, config, performances
 
     def __iter__(self) -> Iterator[Clips]:
         """Endless batches; DataLoader workers get streams of their own."""
@@ -105,7 +115,7 @@ class AnimatedClips(IterableDataset[Clips]):
                     which = len(rigs) - 1
                 else:
                     which = int(rng.integers(len(rigs)))
-                clips.append(animate(rigs[which], self.config, num_references, rng))
+                clips.append(animate(rigs[which], self.config, num_references, rng, self.performances))
                 uses[which] += 1
                 if uses[which] >= self.config.clips_per_rig:
                     del rigs[which], uses[which]
@@ -120,28 +130,55 @@ class AnimatedClips(IterableDataset[Clips]):
             )
 
     def _rig(self, index: int, rng: np.random.Generator) -> Rig:
-        """Rig a portrait in a slightly different framing."""
+        """Rig a portrait in a slightly different framing and shape."""
         image, landmarks = self.images[index], self.landmarks[index]
         side = image.shape[0]
         zoom = float(rng.uniform(1.0, self.config.max_zoom))
         room = side * (1 - 1 / zoom)
-        x0, y0 = rng.uniform(0.3, 0.7) * room, rng.uniform(0.2, 0.6) * room
-        matrix = np.array([[zoom, 0, -zoom * x0], [0, zoom, -zoom * y0]], np.float64)
-        framed = cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        moved = landmarks * zoom
-        moved[:, :2] -= zoom * np.array([x0, y0], np.float32)
+        corner = np.array([rng.uniform(0.3, 0.7), rng.uniform(0.2, 0.6)]) * room
+        matrix = zoom * reshaping(self.config.reshape, rng)
+        centre = np.array([side / 2, side / 2])
+        offset = zoom * (centre - corner) - matrix @ centre
+        # Landmarks count from the corner of the first pixel, warpAffine from its centre.
+        half = np.full(2, 0.5)
+        framed = cv2.warpAffine(
+            image,
+            np.column_stack([matrix, matrix @ half + offset - half]),
+            (side, side),
+            flags=cv2.INTER_CUBIC,
+            borderMode=cv2.BORDER_REFLECT_101,
+        )
+        moved = np.column_stack([landmarks[:, :2] @ matrix.T + offset, landmarks[:, 2] * np.sqrt(np.linalg.det(matrix))])
         return Rig.from_image(np.ascontiguousarray(framed), moved.astype(np.float32))
 
 
-def animate(rig: Rig, config: ClipConfig, num_references: int, rng: np.random.Generator) -> tuple[NDArray, ...]:
+def reshaping(deviation: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """A random map (2, 2) that keeps areas about as they are: a stretch, a shear and a turn, each at most twice `deviation`."""
+    stretch, shear, turn = np.clip(rng.normal(0, deviation, 3), -2 * deviation, 2 * deviation)
+    cos, sin = np.cos(turn), np.sin(turn)
+    sheared = np.array([[1.0, shear / 2], [0.0, 1.0]])
+    return np.array([[cos, -sin], [sin, cos]]) @ sheared @ np.diag([np.exp(stretch / 2), np.exp(-stretch / 2)])
+
+
+def animate(
+    rig: Rig,
+    config: ClipConfig,
+    num_references: int,
+    rng: np.random.Generator,
+    performances: Sequence[NDArray[np.float32]] = (),
+) -> tuple[NDArray, ...]:
     """K clips of a rigged portrait with one set of references, in the order of the fields of `Clips`."""
     stride = int(rng.choice([1, 1, 2]))
     clips, count = config.clips_per_person, config.num_frames
-    length = max(count * stride, 4 * FRAME_RATE)
-    motion = perform_random(length, seed=int(rng.integers(2**31)))
+    if len(performances) and rng.random() < config.spoken_odds:
+        motion = performances[int(rng.integers(len(performances)))]
+    else:
+        motion = perform_random(max(count * stride, 4 * FRAME_RATE), seed=int(rng.integers(2**31)))
+    length = len(motion)
     starts = rng.integers(length - count * stride + 1, size=clips)
     rows = motion[(starts[:, None] + stride * np.arange(count)).reshape(-1)]
-    others = motion[rng.integers(length, size=max(0, num_references - 1))]
+    poses = motion if rng.random() < 0.5 else perform_random(4 * FRAME_RATE, seed=int(rng.integers(2**31)))
+    others = poses[rng.integers(len(poses), size=max(0, num_references - 1))]
     rendered = [rig.render(row, config.size) for row in rows]
     shown = [rig.render(None, config.size)] if num_references else []
     shown += [rig.render(row, config.size) for row in others]

@@ -1,11 +1,11 @@
-"""Teaching the `lite` encoder to write label latents: E2 on the features of an E1 that the decoder's training has shaped.
+"""Teaching the `lite` encoder to write labels as frame codes: E2 on features of an E1 that the decoder's training has shaped.
 
 E1 learns from the decoder, which needs its view of the references to place lips and lids. By then E2's task is a small
 regression, so E1 stays as it is, its features are computed once, and E2 sees them many times (docs/adr/0006-label-latents.md).
 
-It holds for an encoder whose E2 looks at one latent frame at a time (`inner_temporal_kernel` 1, as in `lite`).
+It holds for an encoder of single pictures (`VAEConfig.frame_codes`, and temporal kernels of 1, as in `lite`).
 
-Shapes: C features of E1 at 1/16, h w their size; every latent frame is a sample of its own.
+Shapes: C features of E1 at 1/16, h w their size, K codes; every picture is a sample of its own.
 """
 
 import json
@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vivavoz.errors import ConfigError
 from vivavoz.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from vivavoz.train.clips import Clips, pictures
-from vivavoz.train.label_latents import LabelLatents
 from vivavoz.vae.encoder import ChannelAffine
 from vivavoz.vae.vae import VAE
 
@@ -44,13 +44,19 @@ class EncoderTraining:
 
 
 @torch.inference_mode()
-def collect_features(vae: VAE, batches: Iterable[Clips], num_batches: int, latents: LabelLatents) -> tuple[Tensor, Tensor]:
-    """E1's features (S, C, h, w) float16 and the label latents (S, C_z) of every latent frame in `num_batches` batches."""
+def collect_features(vae: VAE, batches: Iterable[Clips], num_batches: int) -> tuple[Tensor, Tensor]:
+    """E1's features (S, C, h, w) float16 and the labels that are to be the codes (S, K) of every picture in `num_batches` batches.
+
+    Raises:
+        ConfigError: the VAE has no frame codes.
+    """
+    if not vae.config.frame_codes:
+        raise ConfigError("labels can only be taught as frame codes, and this VAE has none: set VAEConfig.frame_codes")
     features, targets = [], []
     for _, clips in zip(range(num_batches), batches, strict=False):
         video = pictures(clips.frames).transpose(1, 2)
         features.append(vae.encoder.features(video).transpose(1, 2).flatten(0, 1).half())
-        targets.append(latents(clips.labels, 1, 1)[..., 0, 0].transpose(1, 2).flatten(0, 1))
+        targets.append(clips.labels.flatten(0, 1)[:, : vae.config.frame_codes])
     return torch.cat(features).clone(), torch.cat(targets).clone()
 
 

@@ -62,8 +62,11 @@ class GeneratorTraining:
     gradient_clip: float = 1.0
     start_odds: float = 0.3
     """How often a window begins with the video's first frame."""
-    reference_noise: float = 0.15
+    reference_noise: float = 0.05
     """Standard deviation of the noise on reference latents: at inference they come from the encoder."""
+    bias_noise: float = 0.2
+    """The same of what is added to all labels of a window, its references' too: the encoder misjudges a face the same way in every
+    picture, and the decoder goes by how a frame differs from the references."""
     lip_weight: float = 3.0
     """Weight of the lips' channels in the loss; they are what speech decides."""
     num_lip_labels: int = 7
@@ -107,14 +110,15 @@ def draw_windows(takes: Sequence[Take], latents: LabelLatents, settings: Generat
         length = min(len(labels), len(take.features))
         last = (length - 1 - num_frames) // FRAMES_PER_LATENT
         start = 0 if starts_video else 1 + FRAMES_PER_LATENT * int(rng.integers(last + 1))
-        window = torch.from_numpy(labels[start : start + num_frames])[None]
+        bias = settings.bias_noise * rng.standard_normal(labels.shape[1], dtype=np.float32)
+        window = torch.from_numpy(labels[start : start + num_frames] + bias)[None]
         if not starts_video:  # the row put in front makes the map treat the rest as groups of four; its own latent is dropped
             window = torch.cat([window[:, :1], window], dim=1)
         z = latents(window, side, side)
         clean.append(z if starts_video else z[:, :, 1:])
         features.append(take.features[start : start + num_frames])
         poses = np.concatenate([take.reference_labels[variant][None], labels[rng.integers(length, size=2)]])
-        references.append(latents(torch.from_numpy(poses)[:, None], side, side).transpose(0, 2))
+        references.append(latents(torch.from_numpy(poses + bias)[:, None], side, side).transpose(0, 2))
     z_ref = torch.cat(references)
     noise = torch.from_numpy(rng.standard_normal(z_ref.shape, dtype=np.float32))
     return Windows(torch.stack(features), torch.cat(clean), z_ref + settings.reference_noise * noise, starts_video)

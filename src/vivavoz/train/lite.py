@@ -23,17 +23,15 @@ from vivavoz.config_json import to_plain
 from vivavoz.data.corpus import Portraits, Prepared, Reader, prepare_portraits, prepare_speech, split
 from vivavoz.data.performance import perform
 from vivavoz.data.rig import Rig
-from vivavoz.data.rig_labels import LABELS
 from vivavoz.engine.model import Model
 from vivavoz.engine.weights import save_model
 from vivavoz.errors import DataError, OutputError
 from vivavoz.timing import FRAMES_PER_LATENT, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from vivavoz.train.audio_training import train_audio_encoder
 from vivavoz.train.checkpoint import read_progress, read_weights
-from vivavoz.train.clips import AnimatedClips, Clips
+from vivavoz.train.clips import AnimatedClips, ClipConfig, Clips
 from vivavoz.train.encoder_training import collect_features, train_encoder
 from vivavoz.train.generator_training import Take, hear, train_generator
-from vivavoz.train.label_latents import LabelLatents
 from vivavoz.train.recipes import LiteRecipe
 from vivavoz.train.vae_training import train_vae
 from vivavoz.vae.vae import VAE
@@ -82,7 +80,7 @@ def train_lite(
     model = Model.initialised(recipe.preset, recipe.seed)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        _train_vae(model.vae, portraits, recipe, out, report)
+        _train_vae(model.vae, portraits, readers, recipe, out, report)
         _train_speech(model, portraits, readers, recipe, out, report)
     weights = out / "weights"
     save_model(model.eval(), weights)
@@ -146,42 +144,36 @@ def _training_part(portraits: Portraits, readers: list[Reader], recipe: LiteReci
     return Portraits(images=portraits.images[seen], landmarks=portraits.landmarks[seen], names=names), long_enough
 
 
-def _train_vae(vae: VAE, portraits: Portraits, recipe: LiteRecipe, out: Path, report: Report | None) -> None:
+def _train_vae(
+    vae: VAE, portraits: Portraits, readers: Sequence[Reader], recipe: LiteRecipe, out: Path, report: Report | None
+) -> None:
     before_s = 0.0
+    performances = [perform(reader.samples, seed=recipe.seed, phonemes=reader.phonemes).motion for reader in readers]
+
+    def animated(config: ClipConfig) -> AnimatedClips:
+        return AnimatedClips(portraits.images, portraits.landmarks, config, performances)
+
     for number, phase in enumerate(recipe.vae, 1):
         folder = out / f"vae-{number}"
         if not _is_spent(folder / "vae.pt", phase.training.budget_s):
-            data = AnimatedClips(portraits.images, portraits.landmarks, phase.clips)
             tell = _teller(f"VAE {number}/{len(recipe.vae)}", before_s, recipe, report)
-            train_vae(vae, data, phase.training, folder, num_workers=recipe.num_render_processes, report=tell)
+            train_vae(vae, animated(phase.clips), phase.training, folder, num_workers=recipe.num_render_processes, report=tell)
         vae.load_state_dict(read_weights(folder / "vae.pt", "vae"))
         before_s += phase.training.budget_s
         if number == 1:
-            _train_e2(vae, portraits, recipe, out, before_s, report)
+            _train_e2(vae, animated(recipe.encoder_clips), recipe, out, before_s, report)
             before_s += recipe.encoder.budget_s
 
 
-def _train_e2(vae: VAE, portraits: Portraits, recipe: LiteRecipe, out: Path, before_s: float, report: Report | None) -> None:
+def _train_e2(vae: VAE, data: AnimatedClips, recipe: LiteRecipe, out: Path, before_s: float, report: Report | None) -> None:
     checkpoint = out / "encoder" / "encoder.pt"
     if not _is_spent(checkpoint, recipe.encoder.budget_s):
-        features, targets = _encoder_samples(vae, portraits, recipe, report)
+        loader = DataLoader(data, batch_size=None, num_workers=recipe.num_render_processes)
+        batches = _counted(loader, recipe.num_encoder_batches, report)
+        features, targets = collect_features(vae, batches, recipe.num_encoder_batches)
         tell = _teller("encoder", before_s, recipe, report)
         train_encoder(vae, features, targets, recipe.encoder, checkpoint.parent, report=tell)
     vae.encoder.e2.load_state_dict(read_weights(checkpoint, "e2"))
-
-
-def _encoder_samples(vae: VAE, portraits: Portraits, recipe: LiteRecipe, report: Report | None) -> tuple[Tensor, Tensor]:
-    """What E2 learns from, see `collect_features`, in random order."""
-    latents = LabelLatents(len(LABELS), vae.config.latent_channels)
-    samples = []
-    for source in recipe.encoder_sources:
-        data = AnimatedClips(portraits.images, portraits.landmarks, source.clips)
-        loader = DataLoader(data, batch_size=None, num_workers=recipe.num_render_processes)
-        batches = _counted(loader, source.num_batches, report)
-        samples.append(collect_features(vae, batches, source.num_batches, latents))
-    features, targets = (torch.cat(parts) for parts in zip(*samples, strict=True))
-    order = torch.randperm(len(features), generator=torch.Generator().manual_seed(recipe.seed))
-    return features[order], targets[order]
 
 
 def _counted(batches: Iterable[Clips], num_batches: int, report: Report | None) -> Iterator[Clips]:

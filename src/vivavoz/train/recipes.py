@@ -21,24 +21,16 @@ class VAEPhase:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderSource:
-    """Clips whose features E2 learns from."""
-
-    clips: ClipConfig
-    num_batches: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class LiteRecipe:
     """A training of the embedded model from portraits and speech: VAE, audio encoder, generator, one after another."""
 
     preset: Preset
     vae: tuple[VAEPhase, ...]
-    """Each phase goes on from the weights of the one before; the first shapes E1, the others are to leave it as it is."""
-    encoder_sources: tuple[EncoderSource, ...]
-    """What E2 learns from."""
+    """Each phase goes on from the weights of the one before; the first shapes E1."""
+    encoder_clips: ClipConfig
+    """What E2 first learns from, after the VAE's first phase."""
+    num_encoder_batches: int
     encoder: EncoderTraining
-    """Comes after the VAE's first phase."""
     audio: AudioTraining
     generator: tuple[GeneratorTraining, ...]
     """Each phase goes on from the averaged weights of the one before."""
@@ -63,9 +55,8 @@ class LiteRecipe:
 def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
     """The recipe of the weights that ship: `minutes` of training in all, the preparation of data not counted.
 
-    The VAE learns to move portraits from the animator's flows alone; E2 learns to write label latents from the features of the E1
-    that this has shaped, and that stays as it is from then on. The decoder goes on with pixels and more references; then both
-    work together on clips. The audio encoder learns to hear lips. The generator learns motion on a single place of the latents,
+    The VAE learns to move portraits from the animator's flows alone; E2 learns to write labels from the features of the E1 that
+    this has shaped. The decoder goes on with pixels and more references; then all of it works together. The audio encoder learns to hear lips. The generator learns motion on a single place of the latents,
     which is cheapest and says it all, as label latents are alike everywhere, and then gets used to their real size.
 
     Raises:
@@ -95,34 +86,20 @@ def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
         clips=replace(clips, reference_odds=(0.03, 0.67, 0.18, 0.12), seed=2),
         training=replace(learning, budget_s=0.15 * total_s, learning_rate=8e-4, pixel_weight=0.06, warmup_steps=50),
     )
-    frames = VAEPhase(
-        clips=replace(clips, num_people=2, clips_per_person=1, num_frames=5, reference_odds=(0.03, 0.55, 0.22, 0.2), seed=3),
+    together = VAEPhase(
+        clips=replace(clips, reference_odds=(0.01, 0.62, 0.19, 0.18), seed=3),
         training=replace(
             learning,
             budget_s=0.25 * total_s,
             learning_rate=6e-4,
-            pixel_weight=0.2,
-            joint_start=0.1,
-            joint_odds=0.6,
-            encoder_every=2,
-            warmup_steps=30,
+            pixel_weight=0.4,
+            freeze_e1=False,
+            joint_start=0.0,
+            joint_odds=1.0,
+            encoder_every=1,
+            place_weight=0.0,
+            warmup_steps=50,
         ),
-    )
-    sources = tuple(
-        EncoderSource(
-            clips=ClipConfig(
-                num_people=num_people,
-                clips_per_person=clips_per_person,
-                num_frames=num_frames,
-                size=size,
-                reference_odds=(1.0,),
-                num_rigs=16,
-                clips_per_rig=2,
-                seed=50 + num_frames,
-            ),
-            num_batches=math.ceil(minutes),
-        )
-        for num_frames, num_people, clips_per_person in ((1, 4, 6), (5, 3, 2))
     )
     motion = GeneratorTraining(budget_s=0.19 * total_s, batch_size=32, num_latents=12, latent_side=1, ema_decay=0.99)
     places = GeneratorTraining(
@@ -137,8 +114,11 @@ def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
     )
     return LiteRecipe(
         preset=preset,
-        vae=(flows, pixels, frames),
-        encoder_sources=sources,
+        vae=(flows, pixels, together),
+        encoder_clips=replace(
+            clips, num_people=4, clips_per_person=6, reference_odds=(1.0,), num_rigs=16, clips_per_rig=2, seed=50
+        ),
+        num_encoder_batches=math.ceil(7.5 * minutes),
         encoder=EncoderTraining(budget_s=0.08 * total_s, batch_size=64, learning_rate=3e-3),
         audio=AudioTraining(budget_s=0.05 * total_s),
         generator=(motion, places),

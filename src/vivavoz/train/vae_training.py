@@ -39,10 +39,11 @@ class VAETraining:
     warmup_steps: int = 100
     weight_decay: float = 1e-4
     gradient_clip: float = 1.0
-    label_noise: float = 0.1
-    """Standard deviation of the noise on label latents, so that the decoder forgives a generator's small errors."""
-    reference_noise: float = 0.3
-    """The same on the references' label latents, which at inference come from the encoder."""
+    label_noise: float = 0.05
+    """Standard deviation of the noise on label latents, so that the decoder forgives small errors."""
+    bias_noise: float = 0.3
+    """The same of what is added to all latents of a person alike: the encoder misjudges a face the same way in every picture, so
+    only the difference of two pictures can be relied on."""
     joint_start: float = 0.45
     """Share of the budget after which the encoder's own latents begin to be decoded."""
     joint_odds: float = 0.5
@@ -121,6 +122,11 @@ def label_references(latents: LabelLatents, clips: Clips, side: int) -> Tensor:
     return latents(clips.reference_labels.flatten(0, 1).unsqueeze(1), side, side).squeeze(2).unflatten(0, (people, count))
 
 
+def noised(latents: Tensor, deviation: float, rng: torch.Generator) -> Tensor:
+    """Latents (..., h, w) with noise that is the same at all their places."""
+    return latents + deviation * torch.randn(latents[..., :1, :1].shape, generator=rng)
+
+
 def latent_loss(posterior: Posterior, target: Tensor, settings: VAETraining) -> Tensor:
     """Distance of the encoder's mean to the label latents, and the KL term of the paper, which holds the variance."""
     return settings.latent_weight * F.smooth_l1_loss(posterior.mean, target, beta=0.5) + settings.kl_weight * posterior.kl()
@@ -184,17 +190,19 @@ def train_vae(
         odds = settings.joint_odds * max(0.0, (share - settings.joint_start) / (1 - settings.joint_start))
         joint = float(torch.rand((), generator=random)) < odds
         loss = torch.zeros(())
-        z = target + settings.label_noise * torch.randn(target[..., :1, :1].shape, generator=random)
+        known = label_references(latents, clips, side)
+        bias = settings.bias_noise * torch.randn(known.shape[0], 1, latents.num_labels, 1, 1, generator=random)
+        bias = F.pad(bias, (0, 0, 0, 0, 0, latents.latent_channels - latents.num_labels))
+        known = noised(known + bias, settings.label_noise, random)
+        per_person = target.shape[0] // known.shape[0]
+        z = noised(target + bias.transpose(1, 2).repeat_interleave(per_person, dim=0), settings.label_noise, random)
         if joint or (step + 1) % settings.encoder_every == 0:
             posterior = encode(vae, clips)
             loss = latent_loss(posterior, target, settings)
             sums["latent"].append(float(loss.detach()))
             if joint:
                 z = posterior.sample(random)
-        known = None if joint else label_references(latents, clips, side)
-        if known is not None:
-            known = known + settings.reference_noise * torch.randn(known[..., :1, :1].shape, generator=random)
-        pixel_loss, parts = decoder_loss(vae, probe, clips, z, settings, reference_latents=known)
+        pixel_loss, parts = decoder_loss(vae, probe, clips, z, settings, reference_latents=None if joint else known)
         (loss + pixel_loss).backward()
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings.gradient_clip))
         if math.isfinite(norm):

@@ -23,6 +23,9 @@ class VAEConfig:
 
     latent_channels: int = 64
     """Channels of the latent `z`."""
+    frame_codes: int = 0
+    """Beyond the paper: encode and decode every picture by itself, as so many numbers at each place of the latent, of which a
+    fixed transform makes latents (docs/adr/0007-frame-codes.md). 0: as in the paper, convolutions merge four pictures."""
     encoder1_channels: tuple[int, int, int, int] = (128, 256, 512, 1024)
     """Widths of E1's stages at 1, 1/2, 1/4, 1/8 of the picture's side; each ends in a halving."""
     encoder1_blocks: tuple[int, int, int, int] = (2, 2, 2, 2)
@@ -61,6 +64,10 @@ class VAEConfig:
     """Decode by warping the references, or (None) paint every pixel as the paper does."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.frame_codes <= self.latent_channels:
+            raise ConfigError(
+                f"frame_codes is {self.frame_codes}, expected 0 to {self.latent_channels}, the channels of a latent: change one"
+            )
         if self.feature_channels % self.fusion_head_dim:
             raise ConfigError(
                 f"feature_channels is {self.feature_channels}, expected a multiple of fusion_head_dim {self.fusion_head_dim}: "
@@ -87,6 +94,16 @@ class VAEConfig:
             raise ConfigError("a reference warp needs references: set references=True or warp=None")
 
     @property
+    def code_channels(self) -> int:
+        """Channels that E2 writes and D1 reads: those of the latent, or of a frame's code."""
+        return self.frame_codes or self.latent_channels
+
+    @property
+    def temporal_factors(self) -> tuple[int, int, int, int]:
+        """Change of the frame rate in the stages of E1 (halving, at their ends) and, the same, of D2 (doubling)."""
+        return (1, 1, 1, 1) if self.frame_codes else (1, 2, 2, 1)
+
+    @property
     def spatial_factor(self) -> int:
         """Picture side over latent side."""
         return 64
@@ -105,6 +122,7 @@ def paper_vae_config() -> VAEConfig:
 def lite_vae_config() -> VAEConfig:
     """The embedded size: sees 192 x 192, and warps references of any size (512 x 512 as shipped)."""
     return VAEConfig(
+        frame_codes=22,
         encoder1_channels=(8, 32, 64, 64),
         encoder1_blocks=(0, 0, 1, 1),
         feature_channels=128,
@@ -127,6 +145,7 @@ def tiny_vae_config(*, warp: bool = False) -> VAEConfig:
     """For tests: every part present, a quarter of a million parameters, 64 x 64 pictures."""
     return VAEConfig(
         latent_channels=8,
+        frame_codes=3 if warp else 0,
         encoder1_channels=(4, 8, 8, 16),
         encoder1_blocks=(1, 1, 1, 1),
         feature_channels=16,

@@ -17,9 +17,6 @@ from vivavoz.nn.resample import CausalUpsample, ResampleState
 from vivavoz.nn.stream import StreamState
 from vivavoz.vae.config import VAEConfig
 
-TEMPORAL_FACTORS = (1, 2, 2, 1)
-"""Doubling of time at the head of D2's stages, the mirror of E1."""
-
 
 @dataclass(slots=True, kw_only=True)
 class UpStageState(StreamState):
@@ -73,7 +70,7 @@ class Decoder1(nn.Module):
         super().__init__()
         widths = (*config.decoder1_channels, config.feature_channels)
         kernel = config.inner_temporal_kernel
-        self.conv_in = CausalConv3d(config.latent_channels, widths[0], temporal_kernel=kernel)
+        self.conv_in = CausalConv3d(config.code_channels, widths[0], temporal_kernel=kernel)
         self.stages = nn.ModuleList(
             UpStage(widths[i], widths[i + 1], 1, temporal=1, temporal_kernel=kernel, residual=config.residual) for i in range(2)
         )
@@ -116,7 +113,7 @@ class Decoder2(nn.Module):
                 widths[i],
                 widths[i + 1],
                 config.decoder2_blocks[i],
-                temporal=TEMPORAL_FACTORS[i],
+                temporal=config.temporal_factors[i],
                 temporal_kernel=kernel,
                 residual=config.residual,
             )

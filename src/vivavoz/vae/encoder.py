@@ -17,9 +17,6 @@ from vivavoz.nn.resample import CausalDownsample, ResampleState
 from vivavoz.nn.stream import StreamState
 from vivavoz.vae.config import VAEConfig
 
-TEMPORAL_FACTORS = (1, 2, 2, 1)
-"""Halving of time at the ends of E1's stages: at the 4th and the 6th residual block."""
-
 
 @dataclass(slots=True, kw_only=True)
 class StageState(StreamState):
@@ -74,7 +71,7 @@ class Encoder1(nn.Module):
                 widths[i],
                 widths[i + 1],
                 config.encoder1_blocks[i],
-                temporal=TEMPORAL_FACTORS[i],
+                temporal=config.temporal_factors[i],
                 temporal_kernel=kernel,
                 residual=config.residual,
             )
@@ -122,7 +119,7 @@ class Encoder2(nn.Module):
             DownStage(widths[i], widths[i + 1], 1, temporal=1, temporal_kernel=kernel, residual=config.residual) for i in range(2)
         )
         self.norm_out = ChannelRMSNorm(widths[-1])
-        self.conv_out = CausalConv3d(widths[-1], 2 * config.latent_channels, temporal_kernel=kernel)
+        self.conv_out = CausalConv3d(widths[-1], 2 * config.code_channels, temporal_kernel=kernel)
         self.standard = ChannelAffine(widths[0]) if config.standardise_features else nn.Identity()
 
 

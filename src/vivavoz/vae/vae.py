@@ -17,6 +17,7 @@ from vivavoz.timing import FRAMES_PER_LATENT
 from vivavoz.vae.config import VAEConfig
 from vivavoz.vae.decoder import Decoder1, Decoder1State, Decoder2, Decoder2State
 from vivavoz.vae.encoder import Encoder, EncoderState, Posterior
+from vivavoz.vae.frame_codes import FrameCodes
 from vivavoz.vae.fusion import FusionMemory, ReferenceFusion
 from vivavoz.vae.warp import Memory, ReferenceWarp, WarpFields, WarpState, compose
 
@@ -78,6 +79,7 @@ class DecoderState(StreamState):
 
     d1: Decoder1State
     head: Decoder2State | WarpState
+    is_start: bool = True
 
 
 class VAE(nn.Module):
@@ -86,6 +88,7 @@ class VAE(nn.Module):
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         self.config = config
+        self.codes = FrameCodes(config.frame_codes, config.latent_channels) if config.frame_codes else None
         self.encoder = Encoder(config)
         self.d1 = Decoder1(config)
         self.fusion = ReferenceFusion(config)
@@ -108,6 +111,7 @@ class VAE(nn.Module):
         Without a state T is 1 + 4n. With one any T goes: frames of an unfinished group of four wait, and T_z may be 0.
         """
         check_size(*video.shape[-2:])
+        is_start = state is None or state.is_start
         if state is not None:
             video = self._whole_groups(video, state)
             if video.shape[2] == 0:
@@ -116,8 +120,20 @@ class VAE(nn.Module):
                 return Posterior(nothing, nothing)
         elif video.shape[2] % FRAMES_PER_LATENT != 1:
             raise ConfigError(f"a clip of {video.shape[2]} frames cannot be encoded: it takes 1 + 4n (1, 5, 9, ...); trim it")
-        posterior: Posterior = self.encoder(video, state and state.encoder)
-        return posterior
+        return self._packed(self.encoder(video, state and state.encoder), is_start=is_start)
+
+    def _packed(self, codes: Posterior, *, is_start: bool = True) -> Posterior:
+        """What the encoder says, as latents: with frame codes, those of four pictures become one."""
+        if self.codes is None:
+            return codes
+        variance = self.codes.pack_variance(codes.log_variance.exp(), is_start=is_start)
+        # Where a latent says nothing its posterior is the prior.
+        log_variance = torch.where(variance > 0, variance, torch.ones_like(variance)).log()
+        return Posterior(self.codes.pack(codes.mean, is_start=is_start), log_variance)
+
+    def _unpacked(self, z: Tensor, *, is_start: bool = True) -> Tensor:
+        """What D1 reads: the latents, or the codes of the frames they stand for."""
+        return z if self.codes is None else self.codes.unpack(z, is_start=is_start)
 
     @staticmethod
     def _whole_groups(video: Tensor, state: VideoEncoderState) -> Tensor:
@@ -148,10 +164,10 @@ class VAE(nn.Module):
         levels = self.encoder.e1.pyramid(pictures.flatten(0, 1))
         features = levels[-1]
         if latents is None:
-            latents = torch.unflatten(self.encoder.encode_features(features).mean.squeeze(2), 0, (b, m))
+            latents = torch.unflatten(self._packed(self.encoder.encode_features(features)).mean.squeeze(2), 0, (b, m))
         motion = None
         if self.config.reference_motion:
-            motion = self.d1(latents.flatten(0, 1).unsqueeze(2)).squeeze(2)
+            motion = self.d1(self._unpacked(latents.flatten(0, 1).unsqueeze(2))).squeeze(2)
             features = features + motion
         warp = None
         if isinstance(self.head, ReferenceWarp):
@@ -183,8 +199,11 @@ class VAE(nn.Module):
         )
 
     def fuse(self, z: Tensor, references: References, state: DecoderState | None = None) -> Tensor:
-        """D1 and D_ref: (B, C_z, T_z, h, w) -> fused features (B, C_f, T_z, 4h, 4w)."""
-        fused: Tensor = self.fusion(self.d1(z, state and state.d1), references.fusion, references.mask)
+        """D1 and D_ref: (B, C_z, T_z, h, w) -> fused features (B, C_f, T_z, 4h, 4w); with frame codes T of them."""
+        codes = self._unpacked(z, is_start=state is None or state.is_start)
+        if state is not None:
+            state.is_start = False
+        fused: Tensor = self.fusion(self.d1(codes, state and state.d1), references.fusion, references.mask)
         return fused
 
     def warp_fields(self, z: Tensor, references: References, state: DecoderState | None = None) -> WarpFields:

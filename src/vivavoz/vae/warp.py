@@ -23,7 +23,7 @@ from vivavoz.nn.norm import ChannelRMSNorm
 from vivavoz.nn.resample import split_first
 from vivavoz.nn.stream import StreamState
 from vivavoz.vae.config import VAEConfig
-from vivavoz.vae.decoder import TEMPORAL_FACTORS, UpStage, UpStageState
+from vivavoz.vae.decoder import UpStage, UpStageState
 from vivavoz.vae.fusion import coordinates
 
 NUM_FIELDS = 8
@@ -135,6 +135,7 @@ class ReferenceWarp(nn.Module):
         super().__init__()
         assert config.warp is not None
         self.max_flow = 2 * config.warp.max_offset
+        self.temporal_factors = config.temporal_factors
         kernel = config.outer_temporal_kernel
         widths = (config.feature_channels, *config.decoder2_channels[:3])
         self.stages = nn.ModuleList(
@@ -142,7 +143,7 @@ class ReferenceWarp(nn.Module):
                 widths[i],
                 widths[i + 1],
                 config.decoder2_blocks[i],
-                temporal=TEMPORAL_FACTORS[i],
+                temporal=config.temporal_factors[i],
                 temporal_kernel=kernel,
                 residual=config.residual,
             )
@@ -187,7 +188,7 @@ class ReferenceWarp(nn.Module):
             is_start = own is None or own.resample.is_start
             x = stage.up(x, own and own.resample)  # type: ignore[operator]
             if i:
-                flow = _finer(flow, TEMPORAL_FACTORS[i], is_start=is_start)
+                flow = _finer(flow, self.temporal_factors[i], is_start=is_start)
             if memory is not None:
                 if i == 0:
                     x = (x.unsqueeze(1) + memory[0].unsqueeze(3)).flatten(0, 1).contiguous(memory_format=torch.channels_last_3d)

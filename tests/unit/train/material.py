@@ -16,7 +16,7 @@ from vivavoz.train.audio_training import AudioTraining
 from vivavoz.train.clips import ClipConfig
 from vivavoz.train.encoder_training import EncoderTraining
 from vivavoz.train.generator_training import GeneratorTraining
-from vivavoz.train.recipes import EncoderSource, LiteRecipe, VAEPhase
+from vivavoz.train.recipes import LiteRecipe, VAEPhase
 from vivavoz.train.vae_training import VAETraining
 
 
@@ -49,10 +49,8 @@ def small_recipe(budget_s=1e-6):
     return LiteRecipe(
         preset=small_preset(),
         vae=(VAEPhase(clips=clips, training=flows), VAEPhase(clips=replace(clips, num_frames=5), training=pixels)),
-        encoder_sources=(
-            EncoderSource(clips=replace(clips, reference_odds=(1.0,)), num_batches=2),
-            EncoderSource(clips=replace(clips, reference_odds=(1.0,), num_frames=5), num_batches=1),
-        ),
+        encoder_clips=replace(clips, reference_odds=(1.0,)),
+        num_encoder_batches=2,
         encoder=EncoderTraining(budget_s=budget_s, batch_size=2),
         audio=AudioTraining(budget_s=budget_s, batch_size=8),
         generator=(speech, replace(speech, batch_size=1)),

@@ -1,14 +1,15 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from tests.unit.train.material import clip_config, portraits
-from vivavoz.data.motion import Motion
+from vivavoz.data.motion import COLUMN, MOTION, Motion
 from vivavoz.data.rig import Rig
 from vivavoz.data.rig_labels import LABELS
-from vivavoz.train.clips import MIRROR_SIGN, MIRRORED, AnimatedClips, animate, pictures
+from vivavoz.train.clips import MIRROR_SIGN, MIRRORED, AnimatedClips, animate, pictures, reshaping
 
 
 def batches(count, **changes):
@@ -64,11 +65,45 @@ def test_the_seed_decides():
 
 def test_every_portrait_has_its_turn():
     # Of two portraits, each rigged twice and used once, four clips see each of them twice.
-    seen = batches(4, clips_per_person=1, num_rigs=1, clips_per_rig=1, mirror=False, max_zoom=1.0)
+    seen = batches(4, clips_per_person=1, num_rigs=1, clips_per_rig=1, mirror=False, max_zoom=1.0, reshape=0.0)
     openings = sorted(float(clips.reference_labels[0, 0, LABELS.index("opening")]) for clips in seen)
     assert openings[0] == pytest.approx(openings[1])
     assert openings[2] == pytest.approx(openings[3])
     assert openings[1] < openings[2] - 0.1
+
+
+def test_people_perform_where_there_are_performances():
+    still = np.zeros((40, len(MOTION)), np.float32)
+    still[:, COLUMN["jaw"]] = 0.7
+    people = portraits()
+
+    def openings(odds):
+        config = clip_config(spoken_odds=odds, clips_per_person=4, mirror=False)
+        (clips,) = itertools.islice(AnimatedClips(people.images, people.landmarks, config, [still]), 1)
+        return clips.labels[..., LABELS.index("opening")].std()
+
+    assert openings(1.0) < 1e-5  # all as in the performance, which does not move
+    assert openings(0.0) > 0.1
+
+
+def test_reshaping_moves_landmarks_and_picture_together():
+    people = portraits()
+    config = clip_config(reshape=0.2, num_people=1, clips_per_person=1, mirror=False)
+    plain, bent = (AnimatedClips(people.images, people.landmarks, c) for c in (replace(config, reshape=0.0), config))
+    rng = np.random.default_rng(5)
+    rig, before = bent._rig(0, rng), plain._rig(0, np.random.default_rng(5))
+    assert np.abs(rig.landmarks_px - before.landmarks_px).max() > 10
+    # A landmark lies on the same colour as before: the drawn lips go where their landmarks go.
+    for index in (13, 14, 61, 291, 152):
+        (x, y), (old_x, old_y) = (np.floor(r.landmarks_px[index, :2]).astype(int) for r in (rig, before))
+        patch, old = rig.image[y - 3 : y + 4, x - 3 : x + 4], before.image[old_y - 3 : old_y + 4, old_x - 3 : old_x + 4]
+        assert np.abs(patch.mean((0, 1)) - old.mean((0, 1))).max() < 25
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_reshaping_keeps_areas(seed):
+    assert np.linalg.det(reshaping(0.1, np.random.default_rng(seed))) == pytest.approx(1)
+    assert np.array_equal(reshaping(0.0, np.random.default_rng(seed)), np.eye(2))
 
 
 def test_mirrored_labels_say_what_the_mirrored_picture_shows():

@@ -5,12 +5,12 @@ import torch
 
 from tests.unit.train.clock import Stopped, tick
 from tests.unit.train.material import clip_config, portraits, small_preset
-from vivavoz.data.rig_labels import LABELS
+from vivavoz.errors import ConfigError
+from vivavoz.presets import tiny
 from vivavoz.train import encoder_training
 from vivavoz.train.checkpoint import read_progress
 from vivavoz.train.clips import AnimatedClips, pictures
 from vivavoz.train.encoder_training import EncoderTraining, collect_features, held_loss, train_encoder
-from vivavoz.train.label_latents import LabelLatents
 from vivavoz.vae.vae import VAE
 
 
@@ -23,24 +23,30 @@ def samples(count=24):
     """Features that hold the targets, spread over channels."""
     rng = torch.Generator().manual_seed(0)
     channels = small_preset().vae.feature_channels
-    targets = torch.randn(count, 8, generator=rng)
-    features = (targets @ torch.randn(8, channels, generator=rng))[..., None, None].expand(-1, -1, 4, 4)
+    targets = torch.randn(count, 3, generator=rng)
+    features = (targets @ torch.randn(3, channels, generator=rng))[..., None, None].expand(-1, -1, 4, 4)
     return features.half(), targets
 
 
 def test_features_are_what_the_encoder_sees_and_targets_what_it_shall_write():
     people = portraits()
     data = AnimatedClips(people.images, people.landmarks, clip_config(num_frames=5, reference_odds=(1.0,)))
-    model, latents = vae(), LabelLatents(len(LABELS), 8)
-    features, targets = collect_features(model, data, 2, latents)
-    assert features.shape == (8, small_preset().vae.feature_channels, 4, 4)  # 2 batches of 2 clips of 2 latent frames
-    assert targets.shape == (8, 8)
+    model = vae()
+    features, targets = collect_features(model, data, 2)
+    assert features.shape == (20, small_preset().vae.feature_channels, 4, 4)  # 2 batches of 2 clips of 5 frames
+    assert targets.shape == (20, 3)
     last = list(itertools.islice(data, 2))[1]
     with torch.no_grad():
-        mean = model.encode(pictures(last.frames).transpose(1, 2)).mean  # B C N h w
-        again = model.encoder.encode_features(features[4:].float()).mean
-    torch.testing.assert_close(again.flatten(1), mean.transpose(1, 2).flatten(0, 1).flatten(1), atol=0.02, rtol=0.02)
-    torch.testing.assert_close(targets[4:], latents(last.labels, 1, 1)[..., 0, 0].transpose(1, 2).flatten(0, 1))
+        codes = model.encoder(pictures(last.frames).transpose(1, 2)).mean  # B K T h w
+        again = model.encoder.encode_features(features[10:].float()).mean
+    torch.testing.assert_close(again.flatten(1), codes.transpose(1, 2).flatten(0, 1).flatten(1), atol=0.02, rtol=0.02)
+    torch.testing.assert_close(targets[10:], last.labels.flatten(0, 1)[:, :3])
+
+
+def test_a_vae_without_frame_codes_is_refused():
+    plain = VAE(tiny().vae)
+    with pytest.raises(ConfigError, match="frame_codes"):
+        collect_features(plain, [], 0)
 
 
 def test_training_lowers_the_error_and_leaves_e1(tmp_path, monkeypatch):

@@ -15,7 +15,9 @@ from vivavoz.train.checkpoint import read_progress, read_weights
 from vivavoz.train.generator_training import GeneratorTraining, Take, draw_windows, generator_loss, hear, train_generator
 from vivavoz.train.label_latents import LabelLatents
 
-SETTINGS = GeneratorTraining(budget_s=4, batch_size=4, num_latents=4, latent_side=1, save_every_s=1, reference_noise=0.0)
+SETTINGS = GeneratorTraining(
+    budget_s=4, batch_size=4, num_latents=4, latent_side=1, save_every_s=1, reference_noise=0, bias_noise=0
+)
 CHANNELS = small_preset().generator.latent_channels
 
 
@@ -53,7 +55,9 @@ def heard(takes):
 
 @pytest.mark.parametrize("starts_video", [True, False])
 def test_a_window_is_cut_out_of_sound_and_labels_alike(starts_video):
-    settings = GeneratorTraining(budget_s=1, batch_size=8, num_latents=4, latent_side=1, start_odds=float(starts_video))
+    settings = GeneratorTraining(
+        budget_s=1, batch_size=8, num_latents=4, latent_side=1, start_odds=float(starts_video), bias_noise=0
+    )
     takes = [replace(take, features=torch.from_numpy(take.labels[0, :, :1]).repeat(1, 16)) for take in raw_takes()]
     latents = LabelLatents(len(LABELS), 64)
     windows = draw_windows(takes, latents, settings, np.random.default_rng(0))
@@ -84,6 +88,20 @@ def test_the_first_reference_is_the_portrait_as_it_is():
         heard(raw_takes()), LabelLatents(len(LABELS), 64), replace(SETTINGS, reference_noise=0.5), np.random.default_rng(0)
     )
     assert (noisy.references - windows.references).std() == pytest.approx(0.5, rel=0.1)
+
+
+def test_a_window_and_its_references_are_misjudged_alike():
+    takes, latents = heard(raw_takes()), LabelLatents(len(LABELS), 64)
+    plain, biased = (
+        draw_windows(takes, latents, replace(SETTINGS, bias_noise=bias), np.random.default_rng(0)) for bias in (0.0, 0.5)
+    )
+    if plain.clean.shape != biased.clean.shape:
+        pytest.fail("the bias changed what is drawn")
+    levels = (biased.clean - plain.clean)[:, : len(LABELS), :, 0, 0]
+    assert levels.std() == pytest.approx(0.5, rel=0.3)
+    torch.testing.assert_close(levels, levels[:, :, :1].expand_as(levels), atol=1e-3, rtol=0)
+    references = (biased.references - plain.references)[:, : len(LABELS), :, 0, 0]
+    torch.testing.assert_close(references, levels[:, :, :1].expand_as(references), atol=1e-3, rtol=0)
 
 
 def test_the_draw_decides():

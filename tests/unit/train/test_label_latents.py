@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from vivavoz.train.label_latents import GAINS, LabelLatents
+from vivavoz.train.label_latents import LabelLatents
+from vivavoz.vae.frame_codes import GAINS
 
 
 def labels(num_frames=9, num_labels=5, seed=0):
