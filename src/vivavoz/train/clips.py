@@ -1,7 +1,7 @@
 """Animated clips for training the VAE, rendered while it trains: no two steps see the same picture.
 
-Every clip is one portrait, re-framed, re-shaped, lit and maybe mirrored anew, moving at random or as it does in a performance; its
-first reference is the portrait itself, the others are frames of the same person in other poses.
+Every clip is one portrait, re-framed, re-shaped, lit and maybe mirrored anew, moving at random or as in a performance; its first
+reference is the portrait itself, the others are frames of the same person in other poses.
 """
 
 from collections.abc import Iterator, Sequence

@@ -45,7 +45,7 @@ class EncoderTraining:
 
 @torch.inference_mode()
 def collect_features(vae: VAE, batches: Iterable[Clips], num_batches: int) -> tuple[Tensor, Tensor]:
-    """E1's features (S, C, h, w) float16 and the labels that are to be the codes (S, K) of every picture in `num_batches` batches.
+    """E1's features (S, C, h, w) float16, and the labels that are to be the codes (S, K), of every picture of some batches.
 
     Raises:
         ConfigError: the VAE has no frame codes.

@@ -65,7 +65,7 @@ class GeneratorTraining:
     reference_noise: float = 0.05
     """Standard deviation of the noise on reference latents: at inference they come from the encoder."""
     bias_noise: float = 0.2
-    """The same of what is added to all labels of a window, its references' too: the encoder misjudges a face the same way in every
+    """The same of what is added to all labels of a window, its references' too: the encoder misjudges a face alike in every
     picture, and the decoder goes by how a frame differs from the references."""
     lip_weight: float = 3.0
     """Weight of the lips' channels in the loss; they are what speech decides."""

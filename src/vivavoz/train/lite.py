@@ -15,7 +15,6 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vivavoz.audio.features import AudioFeatures

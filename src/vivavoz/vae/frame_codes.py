@@ -5,8 +5,8 @@ a cosine transform along the four says it as well, needs no training, and leaves
 (docs/adr/0007-frame-codes.md). A latent holds the level of every code, then the slopes, then the bends; each is scaled to roughly
 the variance of the codes. The first latent of a stream stands for one picture: it has a level only.
 
-Shapes: B batch, K codes of a frame, C_z latent channels, T frames, N latent frames, h w latent size. T = 1 + 4n and N = 1 + n from
-a stream's start, T = 4n and N = n later.
+Shapes: B batch, K codes of a frame, C_z latent channels, T frames, N latent frames, h w latent size. T = 1 + 4n and N = 1 + n
+from a stream's start, T = 4n and N = n later.
 """
 
 import math
