@@ -57,8 +57,8 @@ def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
 
     The VAE learns to move portraits from the animator's flows alone; E2 learns to write labels from the features of the E1 that
     this has shaped. The decoder goes on with pixels and more references; then all of it works together. The audio encoder learns
-    to hear lips. The generator learns motion on a single place of the latents, which is cheapest and says it all, as label latents
-    are alike everywhere, and then gets used to their real size.
+    to hear lips. The generator learns motion on a single place of the latents, which is cheapest and says it all as label
+    latents are alike everywhere, and then gets used to their real size.
 
     Raises:
         ConfigError: `minutes` is not a positive number.
