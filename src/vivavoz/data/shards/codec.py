@@ -22,6 +22,8 @@ from vivavoz.data.shards.clip import LABELS, SIZES_PX, Clip, ClipInfo
 from vivavoz.errors import ConfigError, DataError
 from vivavoz.timing import FRAME_RATE, SAMPLE_RATE_HZ
 
+CODEC_VERSION: Final = 2
+"""Raised when the same clip gives other bytes."""
 KEYFRAME_INTERVAL: Final = 12
 """At most this many frames are decoded to reach any one of them."""
 
