@@ -43,13 +43,18 @@ class Voice:
     language: str
     """As espeak-ng calls it: `en-us`, `en-gb`, `de`, `fr-fr`, ..."""
     variant: str = ""
-    """One of `VARIANTS`, or another that espeak-ng has; empty for the language's own voice."""
+    """One of `VARIANTS`; empty for the language's own voice."""
     words_per_minute: int = 175
     """80 to 450."""
     pitch: int = 50
     """0 to 99; 50 is the voice's own."""
     pitch_range: int = 50
     """0 (monotone) to 99."""
+
+    def __post_init__(self) -> None:
+        """Refuse a variant that espeak-ng would pass over without a word."""
+        if self.variant not in ("", *VARIANTS):
+            raise ConfigError(f"variant is {self.variant!r}; expected one of {', '.join(VARIANTS)}, or none")
 
     @property
     def name(self) -> str:
@@ -88,7 +93,7 @@ def speak(texts: Sequence[str], voice: Voice) -> tuple[list[Utterance], str]:
     The same texts and voice give the same samples and phonemes with the same version of espeak-ng.
 
     Raises:
-        ConfigError: a language or variant that espeak-ng does not have.
+        ConfigError: a language that espeak-ng does not have.
         DataError: there is no espeak-ng, it failed, or found nothing to say in a text.
     """
     told, pcm = _ask(voice, texts)
@@ -150,7 +155,8 @@ def _spans(events: Sequence[tuple[str, int]], loud: NDArray[np.bool_], num_sampl
     spans[-1].end = num_samples
     joined = spans[:1]
     for span in spans[1:]:
-        if not span.symbols and joined[-1].symbols and loud[span.start : span.end].mean() > 0.5:
+        heard = np.count_nonzero(loud[span.start : span.end])
+        if not span.symbols and joined[-1].symbols and heard > (span.end - span.start) / 2:
             joined[-1].end = span.end
         else:
             joined.append(span)
@@ -205,7 +211,7 @@ def _ask(voice: Voice, texts: Sequence[str]) -> tuple[dict[str, Any], bytes]:
             "libespeak-ng"
         )
     if done.returncode == espeak_process.NO_VOICE:
-        raise ConfigError(f"espeak-ng has no voice {voice.name!r}; expected a language and variant it lists: espeak-ng --voices")
+        raise ConfigError(f"espeak-ng has no voice {voice.name!r}; expected a language it lists: espeak-ng --voices")
     if done.returncode != 0:
         reason = (done.stderr.decode(errors="replace").strip().splitlines() or [f"status {done.returncode}"])[-1]
         raise DataError(f"espeak-ng failed for {voice.name} ({reason}); try other texts")

@@ -17,7 +17,7 @@ from typing import Any, Final
 NO_LIBRARY: Final = 3
 """Exit status where there is no libespeak-ng, or it has no voices."""
 NO_VOICE: Final = 4
-"""Exit status where it does not know the language or the variant."""
+"""Exit status where it does not know the language, or lacks the files of the variant."""
 
 _SYNCHRONOUS = 2
 _OPTIONS = 0x8003
@@ -25,6 +25,8 @@ _OPTIONS = 0x8003
 _UTF8 = 1
 _END, _PHONEME = 0, 7
 _RATE, _PITCH, _RANGE = 1, 3, 4
+_HARDLY_ANY_ECHO = "\x011H "
+"""Some variants sound as in a room; that fills closures and pauses. A command within the text sets it to its least."""
 
 
 class _Id(ctypes.Union):
@@ -64,9 +66,8 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 def main() -> int:
     """Do what stdin asks for; the exit status tells what is missing."""
     order = json.load(sys.stdin)
-    try:
-        library = ctypes.CDLL(ctypes.util.find_library("espeak-ng") or "libespeak-ng.so.1")
-    except OSError:
+    library = _library()
+    if library is None:
         return NO_LIBRARY
     library.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(_Voice))
     library.espeak_Info.restype = ctypes.c_char_p
@@ -93,6 +94,14 @@ def main() -> int:
         pcm += sound
     sys.stdout.buffer.write(json.dumps(told).encode() + b"\n" + pcm)
     return 0
+
+
+def _library() -> Any:
+    try:
+        return ctypes.CDLL("libespeak-ng.so.1")
+    except OSError:  # another system's name for it; slow to find
+        found = ctypes.util.find_library("espeak-ng")
+        return ctypes.CDLL(found) if found else None
 
 
 def _voices(library: Any) -> dict[str, str]:
@@ -133,7 +142,7 @@ def _speak(library: Any, text: str) -> tuple[bytes, list[tuple[str, int]]]:
 
     callback = _Callback(hear)
     library.espeak_SetSynthCallback(callback)
-    said = text.encode()
+    said = (_HARDLY_ANY_ECHO + "".join(letter for letter in text if letter.isprintable())).encode()
     library.espeak_Synth(said, ctypes.c_size_t(len(said) + 1), 0, 1, 0, _UTF8, None, None)
     return bytes(pcm), events
 

@@ -41,7 +41,7 @@ _MEMBERS: Final = {
     "NG": "ŋɴ",
     "R": "ɹɻ",
     "W": "wʍɥʷ",
-    "Y": "jçʝ",
+    "Y": "jçʝʲ",
     "HH": "hɦxχħʕʔʜʢʡ",
 }
 """Every letter of the alphabet for a place and manner of articulation, under its symbol."""
