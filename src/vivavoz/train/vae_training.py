@@ -201,7 +201,7 @@ def train_vae(
             loss = latent_loss(posterior, target, settings)
             sums["latent"].append(float(loss.detach()))
             if joint:
-                z = posterior.sample(random)
+                z = noised(posterior.mean, settings.label_noise, random)
         pixel_loss, parts = decoder_loss(vae, probe, clips, z, settings, reference_latents=None if joint else known)
         (loss + pixel_loss).backward()
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings.gradient_clip))
