@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict import (
@@ -164,6 +165,8 @@ def _load(path: Path, content: dict[str, Any]) -> None:
             load(content, checkpoint_id=path, no_dist=not distributed.is_initialized())
     except DataError:
         raise
+    except CheckpointException as error:  # no Exception, and pages long
+        raise _foreign(path, "its tensors cannot be read") from error
     except Exception as error:  # unpicklers and tensor copies raise nearly anything when a file is foreign or damaged
         raise _foreign(path, error) from error
 

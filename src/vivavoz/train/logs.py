@@ -1,4 +1,4 @@
-"""What a run tells while it learns: a JSON line now and then, the same for TensorBoard, and pictures."""
+"""What a run tells while it learns: a JSON line now and then, and the same for TensorBoard."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-
-import numpy as np
-from numpy.typing import NDArray
 
 from vivavoz.train.checkpoint import Progress
 
@@ -42,11 +39,6 @@ class RunLog:
                     self._board.add_scalar(name, value, progress.step)
         if self._report is not None:
             self._report(line)
-
-    def picture(self, name: str, image: NDArray[np.uint8], step: int) -> None:
-        """A picture (H, W, 3) for TensorBoard."""
-        if self._board is not None:
-            self._board.add_image(name, image, step, dataformats="HWC")
 
     def __enter__(self) -> Self:
         return self

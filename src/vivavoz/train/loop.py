@@ -139,6 +139,8 @@ def train(
                 raise TrainingError(f"the data ended at step {progress.step}; expected batches without end") from None
             with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
                 losses = model(batch, step)
+            if not losses:
+                raise TrainingError(f"step {progress.step} had nothing to learn from: give clips references, or pixels a weight")
             torch.stack(list(losses.values())).sum().backward()
             norm = parallel.clip(learning, config.gradient_clip)
             if math.isfinite(norm):

@@ -154,6 +154,15 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
         train(other, batches, config(num_steps=9), tmp_path)
 
 
+def test_tensorboard_shows_what_the_log_says(tmp_path):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    train(Fit(), batches, config(num_steps=4), tmp_path)
+    board = events.EventAccumulator(str(tmp_path))
+    board.Reload()
+    shown = {event.step: event.value for event in board.Scalars("error")}
+    assert shown == pytest.approx({line["step"]: line["error"] for line in read_log(tmp_path)})
+
+
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 def test_two_processes_do_what_one_does(tmp_path, kind):
     command = [
