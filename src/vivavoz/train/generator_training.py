@@ -1,4 +1,4 @@
-"""Training the `lite` generator in one process, on label latents: speech to the motion the animator performs to it.
+"""Training the `lite` generator on label latents: speech to the motion the animator performs to it.
 
 Nothing is rendered: the label latents of a performance are what the VAE's encoder is trained to give for its frames
 (docs/adr/0006-label-latents.md), so the generator learns the animator's motion straight from its labels. The objective is
@@ -7,12 +7,8 @@ algorithm 1 of the paper: teacher forcing over a window, flow matching, conditio
 Shapes: B windows, N latent frames, C latent channels, F = 1 + 4(N-1) pictures.
 """
 
-import json
-import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,8 +22,8 @@ from vivavoz.generator.conditioning import group_audio
 from vivavoz.generator.generator import Generator
 from vivavoz.generator.teacher_forcing import draw_audio_drop, draw_reference_mask
 from vivavoz.timing import FRAMES_PER_LATENT
-from vivavoz.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from vivavoz.train.label_latents import LabelLatents
+from vivavoz.train.loop import LoopConfig, Objective, Step
 
 
 @dataclass(frozen=True)
@@ -46,20 +42,14 @@ class Take:
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorTraining:
-    """Settings of a run; it lasts `budget_s` seconds of training, however many steps that gives."""
+    """Settings of a run."""
 
-    budget_s: float
+    loop: LoopConfig
     batch_size: int = 16
     num_latents: int = 16
     """Latent frames in a window."""
     latent_side: int = 4
     """Rows and columns of the latents; label latents are alike everywhere, so most of the training can use few."""
-    learning_rate: float = 1e-3
-    final_rate: float = 0.02
-    """Share of the learning rate left at the end."""
-    warmup_steps: int = 100
-    weight_decay: float = 1e-2
-    gradient_clip: float = 1.0
     start_odds: float = 0.3
     """How often a window begins with the video's first frame."""
     reference_noise: float = 0.05
@@ -71,9 +61,6 @@ class GeneratorTraining:
     """Weight of the lips' channels in the loss; they are what speech decides."""
     num_lip_labels: int = 7
     """The first so many labels speak of the lips."""
-    ema_decay: float = 0.998
-    save_every_s: float = 120.0
-    seed: int = 0
 
 
 @torch.inference_mode()
@@ -148,58 +135,21 @@ def generator_loss(
     return (error * weight).sum() / weight.sum()
 
 
-def train_generator(
-    generator: Generator,
-    takes: Sequence[Take],
-    settings: GeneratorTraining,
-    folder: Path,
-    *,
-    report: Callable[[dict[str, float]], None] | None = None,
-) -> None:
-    """Train until the budget is spent; resumes from `folder/generator.pt` and logs to `folder/generator.jsonl`.
+class GeneratorObjective(Objective[Windows]):
+    """The generator on windows of label latents."""
 
-    The checkpoint holds the weights as trained and their running average (`ema`), which is what ships. `report` is handed every
-    line of the log as it is written.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    num_labels = takes[0].labels.shape[-1]
-    latents = LabelLatents(num_labels, generator.config.latent_channels)
-    averaged = torch.optim.swa_utils.AveragedModel(
-        generator, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.ema_decay), use_buffers=True
-    )
-    optimizer = torch.optim.AdamW(
-        generator.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
-    )
-    modules = {"generator": generator, "ema": averaged}
-    progress = load_checkpoint(folder / "generator.pt", modules, optimizer)
-    step, spent, saved = progress.step, progress.seconds, progress.seconds
-    draws = np.random.default_rng([settings.seed, step])
-    rng = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
-    losses: list[float] = []
-    generator.train()
-    while spent < settings.budget_s:
-        begin = time.monotonic()
-        share = spent / settings.budget_s
-        decay = settings.final_rate + (1 - settings.final_rate) * 0.5 * (1 + math.cos(math.pi * share))
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * min(1.0, (step + 1) / settings.warmup_steps) * decay
-        loss = generator_loss(generator, draw_windows(takes, latents, settings, draws), settings, num_labels, rng)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(generator.parameters(), settings.gradient_clip)
-        if torch.isfinite(norm):
-            optimizer.step()
-            averaged.update_parameters(generator)
-        optimizer.zero_grad(set_to_none=True)
-        losses.append(float(loss.detach()))
-        step, spent = step + 1, spent + time.monotonic() - begin
-        if step % 20 == 0:
-            line = {"step": step, "seconds": round(spent, 1), "loss": sum(losses) / len(losses)}
-            losses.clear()
-            with (folder / "generator.jsonl").open("a") as log:
-                log.write(json.dumps(line) + "\n")
-            if report is not None:
-                report(line)
-        if spent - saved > settings.save_every_s:
-            saved = spent
-            save_checkpoint(folder / "generator.pt", Progress(step, spent), modules, optimizer)
-    save_checkpoint(folder / "generator.pt", Progress(step, spent), modules, optimizer)
+    def __init__(self, generator: Generator, takes: Sequence[Take], settings: GeneratorTraining) -> None:
+        super().__init__()
+        self.generator, self.settings, self._takes = generator, settings, takes
+        self.latents = LabelLatents(takes[0].labels.shape[-1], generator.config.latent_channels)
+
+    def batches(self, first_step: int) -> Iterator[Windows]:
+        """Random windows of every step."""
+        step = first_step
+        while True:
+            yield draw_windows(self._takes, self.latents, self.settings, np.random.default_rng([self.settings.loop.seed, step]))
+            step += 1
+
+    def forward(self, batch: Windows, step: Step) -> dict[str, Tensor]:
+        """Equation 3."""
+        return {"velocity": generator_loss(self.generator, batch, self.settings, self.latents.num_labels, step.rng)}

@@ -1,22 +1,22 @@
-import json
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from tests.unit.train.clock import Stopped, tick
 from tests.unit.train.material import small_preset
 from vivavoz.data.rig_labels import LABELS
 from vivavoz.engine.model import Model
 from vivavoz.errors import ConfigError
-from vivavoz.train import generator_training
-from vivavoz.train.checkpoint import read_progress, read_weights
-from vivavoz.train.generator_training import GeneratorTraining, Take, draw_windows, generator_loss, hear, train_generator
+from vivavoz.train.checkpoint import load_part
+from vivavoz.train.generator_training import GeneratorObjective, GeneratorTraining, Take, draw_windows, generator_loss, hear
 from vivavoz.train.label_latents import LabelLatents
+from vivavoz.train.logs import read_log
+from vivavoz.train.loop import LoopConfig, train
 
 SETTINGS = GeneratorTraining(
-    budget_s=4, batch_size=4, num_latents=4, latent_side=1, save_every_s=1, reference_noise=0, bias_noise=0
+    loop=LoopConfig(num_steps=4), batch_size=4, num_latents=4, latent_side=1, reference_noise=0, bias_noise=0
 )
 CHANNELS = small_preset().generator.latent_channels
 
@@ -55,9 +55,7 @@ def heard(takes):
 
 @pytest.mark.parametrize("starts_video", [True, False])
 def test_a_window_is_cut_out_of_sound_and_labels_alike(starts_video):
-    settings = GeneratorTraining(
-        budget_s=1, batch_size=8, num_latents=4, latent_side=1, start_odds=float(starts_video), bias_noise=0
-    )
+    settings = replace(SETTINGS, batch_size=8, start_odds=float(starts_video))
     takes = [replace(take, features=torch.from_numpy(take.labels[0, :, :1]).repeat(1, 16)) for take in raw_takes()]
     latents = LabelLatents(len(LABELS), 64)
     windows = draw_windows(takes, latents, settings, np.random.default_rng(0))
@@ -143,7 +141,7 @@ def test_lips_weigh_more():
     windows = draw_windows(heard(smooth_takes()), LabelLatents(len(LABELS), CHANNELS), SETTINGS, np.random.default_rng(0))
 
     def loss(lip_weight, num_lip_labels):
-        settings = GeneratorTraining(budget_s=1, lip_weight=lip_weight, num_lip_labels=num_lip_labels)
+        settings = replace(SETTINGS, lip_weight=lip_weight, num_lip_labels=num_lip_labels)
         with torch.no_grad():
             return float(generator_loss(generator, windows, settings, len(LABELS), torch.Generator().manual_seed(0)))
 
@@ -152,33 +150,22 @@ def test_lips_weigh_more():
     assert first != pytest.approx(plain, rel=1e-3)
 
 
-def test_a_stopped_run_goes_on_to_the_same_number_of_steps(tmp_path, monkeypatch):
-    takes = heard(smooth_takes())
-    tick(monkeypatch, generator_training)
-    train_generator(model().generator, takes, SETTINGS, tmp_path / "whole")
-    whole = read_progress(tmp_path / "whole" / "generator.pt")
-    assert (whole.step, whole.seconds) == (4, 4.0)
-    tick(monkeypatch, generator_training, stop_after=3)
-    with pytest.raises(Stopped):
-        train_generator(model().generator, takes, SETTINGS, tmp_path / "stopped")
-    assert 0 < read_progress(tmp_path / "stopped" / "generator.pt").step <= 3
-    tick(monkeypatch, generator_training)
-    train_generator(model(1).generator, takes, SETTINGS, tmp_path / "stopped")
-    assert read_progress(tmp_path / "stopped" / "generator.pt") == whole
+def test_a_step_has_its_own_windows_wherever_a_run_begins():
+    objective = GeneratorObjective(model().generator, heard(smooth_takes()), SETTINGS)
+    from_start = list(itertools.islice(objective.batches(0), 4))
+    (third,) = itertools.islice(objective.batches(2), 1)
+    assert torch.equal(third.clean, from_start[2].clean)
+    assert torch.equal(third.references, from_start[2].references)
+    assert all(third.clean.shape != other.clean.shape or not torch.equal(third.clean, other.clean) for other in from_start[3:])
 
 
-def test_the_average_follows_the_weights(tmp_path, monkeypatch):
-    tick(monkeypatch, generator_training)
-    generator, told = model().generator, []
-    start = {name: weight.clone() for name, weight in generator.state_dict().items()}
-    settings = GeneratorTraining(budget_s=20, batch_size=2, num_latents=4, latent_side=1, ema_decay=0.9)
-    train_generator(generator, heard(smooth_takes()), settings, tmp_path, report=told.append)
-    averaged = read_weights(tmp_path / "generator.pt", "ema")
-    assert set(averaged) == {"n_averaged", *(f"module.{name}" for name in start)}
-    name = "latent_in.weight"
-    end, mean = generator.state_dict()[name], averaged[f"module.{name}"]
+def test_a_run_keeps_the_average(tmp_path):
+    objective = GeneratorObjective(model().generator, heard(smooth_takes()), SETTINGS)
+    train(objective, objective.batches, replace(SETTINGS.loop, num_steps=20, ema_decay=0.9), tmp_path)
+    averaged = model().generator
+    start = averaged.latent_in.weight.clone()
+    load_part(tmp_path, "generator", averaged)
+    mean, end = averaged.latent_in.weight, objective.generator.latent_in.weight
     assert not torch.equal(mean, end)
-    assert (mean - end).norm() < (start[name] - end).norm()
-    lines = [json.loads(line) for line in (tmp_path / "generator.jsonl").read_text().splitlines()]
-    assert lines == told
-    assert [line["step"] for line in lines] == [20]
+    assert (mean - end).norm() < (start - end).norm()
+    assert [line["step"] for line in read_log(tmp_path)] == [20]
