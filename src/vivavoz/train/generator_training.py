@@ -30,7 +30,7 @@ WISH_DROP_ODDS = 0.3
 
 
 @dataclass(frozen=True)
-class Wishes:
+class FrameWishes:
     """What can be asked of the face in every picture; see `vivavoz.generator.conditioning.Controls`."""
 
     state: Tensor
@@ -45,7 +45,7 @@ class Wishes:
     """(F, 3) radians."""
 
     @classmethod
-    def from_labels(cls, labels: Mapping[str, NDArray]) -> "Wishes":
+    def from_labels(cls, labels: Mapping[str, NDArray]) -> "FrameWishes":
         """What `vivavoz.data.animation.clip_labels` says was done."""
         return cls(
             state=torch.from_numpy(labels["state"].astype(np.int64)),
@@ -53,7 +53,7 @@ class Wishes:
             **{name: torch.from_numpy(labels[name]) for name in ("expression_intensity", "gaze", "head_pose")},
         )
 
-    def of_latents(self, start: int, num_frames: int, *, starts_video: bool) -> "Wishes":
+    def of_latents(self, start: int, num_frames: int, *, starts_video: bool) -> "FrameWishes":
         """One row per latent frame: classes of its last picture, means of the rest."""
 
         def grouped(track: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class Wishes:
                 track = torch.cat([track[:1].expand(FRAMES_PER_LATENT - 1, *track.shape[1:]), track])
             return track.unflatten(0, (-1, FRAMES_PER_LATENT))
 
-        return Wishes(
+        return FrameWishes(
             state=grouped(self.state)[:, -1],
             expression=grouped(self.expression)[:, -1],
             expression_intensity=grouped(self.expression_intensity).mean(1),
@@ -81,7 +81,7 @@ class Take:
     """(F, L)."""
     reference_labels: NDArray[np.float32]
     """(L,): labels of the portrait as it is."""
-    wishes: Wishes
+    wishes: FrameWishes
     features: Tensor | None = None
     """(F, D): what the trained audio encoder makes of `windows`; see `hear`."""
 
@@ -167,9 +167,9 @@ def draw_windows(takes: Sequence[Take], latents: LabelLatents, settings: Generat
     )
 
 
-def _controls(wishes: Sequence[Wishes], free_odds: float, rng: np.random.Generator) -> Controls:
+def _controls(wishes: Sequence[FrameWishes], free_odds: float, rng: np.random.Generator) -> Controls:
     """A batch of wishes, some of them left out."""
-    names = [field.name for field in fields(Wishes)]
+    names = [field.name for field in fields(FrameWishes)]
     asked = rng.random((len(wishes), 1, len(CONTROL_NAMES))) >= WISH_DROP_ODDS
     asked &= rng.random((len(wishes), 1, 1)) >= free_odds
     present = torch.from_numpy(asked).expand(-1, len(wishes[0].state), -1)

@@ -28,7 +28,7 @@ from vivavoz.train.audio_training import AudioObjective
 from vivavoz.train.checkpoint import load_part, read_progress
 from vivavoz.train.clips import AnimatedClips, ClipConfig, Clips
 from vivavoz.train.encoder_training import EncoderObjective, collect_features
-from vivavoz.train.generator_training import GeneratorObjective, Take, Wishes, hear
+from vivavoz.train.generator_training import FrameWishes, GeneratorObjective, Take, hear
 from vivavoz.train.loop import LoopConfig, Objective, train
 from vivavoz.train.recipes import LiteRecipe
 from vivavoz.train.vae_training import VAEObjective
@@ -98,7 +98,7 @@ def make_takes(readers: Sequence[Reader], portraits: Portraits, audio: AudioFeat
         rig = Rig.from_image(portraits.images[who], portraits.landmarks[who])
         with torch.no_grad():
             windows = audio.windows(torch.from_numpy(samples)[None])[0]
-        wishes = Wishes.from_labels(clip_labels(performance, rig))
+        wishes = FrameWishes.from_labels(clip_labels(performance, rig))
         takes.append(Take(windows, rig.labels(performance.motion), rig.labels(rig.rest()[None])[0], wishes))
     return takes
 

@@ -11,10 +11,10 @@ from vivavoz.engine.model import Model
 from vivavoz.errors import ConfigError, DataError
 from vivavoz.train.checkpoint import load_part
 from vivavoz.train.generator_training import (
+    FrameWishes,
     GeneratorObjective,
     GeneratorTraining,
     Take,
-    Wishes,
     draw_windows,
     generator_loss,
     hear,
@@ -37,7 +37,7 @@ def wishes(num_frames):
     """States change every ten pictures; the head turns by a tenth of a radian a picture."""
     index = torch.arange(num_frames)
     turning = torch.stack([0.1 * index, torch.zeros(num_frames), torch.ones(num_frames)], dim=1)
-    return Wishes(index // 10 % 3, index % 7, index / num_frames, turning[:, :2], turning)
+    return FrameWishes(index // 10 % 3, index % 7, index / num_frames, turning[:, :2], turning)
 
 
 def raw_takes(count=3, num_frames=40):
