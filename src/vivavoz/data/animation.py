@@ -30,7 +30,8 @@ from vivavoz.errors import ConfigError
 from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
 
 CLIPS_PER_SHARD: Final = 24
-_MIN_SPEECH_FRAMES: Final = 4 * FRAME_RATE
+MIN_SPEECH_FRAMES: Final = 4 * FRAME_RATE
+"""Shorter pieces of recordings are not spoken."""
 _ROOM_NOISE: Final = 1e-4
 """Deviation of the sound of pauses that are put in: a room is never quite silent."""
 _WIDE_EYE: Final = 0.42
@@ -171,17 +172,7 @@ def make_shard(
 
 def make_clip(plan: ClipPlan, portraits: Portraits, reader: Reader, *, licence: str) -> Clip:
     """Perform and render one clip: pictures at 512, sound, landmarks and every label."""
-    samples, phonemes = _sound(plan, reader)
-    performance = perform(
-        samples,
-        seed=plan.seed,
-        phonemes=phonemes,
-        pause_states=np.repeat(
-            np.array([plan.lead_state, plan.tail_state], np.uint8), [plan.lead_frames + plan.speech_frames, plan.tail_frames]
-        ),
-        feelings=random_feelings(plan.num_frames, seed=plan.seed),
-        config=_LIVELY,
-    )
+    samples, performance = act(plan, reader)
     who = portraits.names.index(plan.portrait)
     rig = Rig.from_image(portraits.images[who], portraits.landmarks[who])
     return Clip(
@@ -205,6 +196,22 @@ def make_clip(plan: ClipPlan, portraits: Portraits, reader: Reader, *, licence: 
         landmarks=np.stack([rig.landmarks(row) for row in performance.motion]),
         labels=clip_labels(performance, rig),
     )
+
+
+def act(plan: ClipPlan, reader: Reader) -> tuple[NDArray[np.float32], Performance]:
+    """The sound of a clip, (640 T,), and what a person does to it."""
+    samples, phonemes = _sound(plan, reader)
+    performance = perform(
+        samples,
+        seed=plan.seed,
+        phonemes=phonemes,
+        pause_states=np.repeat(
+            np.array([plan.lead_state, plan.tail_state], np.uint8), [plan.lead_frames + plan.speech_frames, plan.tail_frames]
+        ),
+        feelings=random_feelings(plan.num_frames, seed=plan.seed),
+        config=_LIVELY,
+    )
+    return samples, performance
 
 
 def clip_labels(performance: Performance, rig: Rig) -> dict[str, NDArray]:
@@ -240,12 +247,12 @@ def phoneme_track(phonemes: Sequence[Phoneme], num_frames: int) -> NDArray[np.ui
 def _plan_clip(rng: np.random.Generator, key: str, portrait: str, reader: str, reading_frames: int) -> ClipPlan:
     """Three of four clips speak, half of these with a silent stretch before or after; the fourth listens or idles throughout."""
     state, other = (int(value) for value in rng.permutation([State.LISTENING, State.IDLE]))
-    speaks = rng.random() < 0.75 and reading_frames >= _MIN_SPEECH_FRAMES
+    speaks = rng.random() < 0.75 and reading_frames >= MIN_SPEECH_FRAMES
     silences = rng.integers(FRAME_RATE, 3 * FRAME_RATE, 2) * (rng.random(2) < 0.4)
     if not speaks:
         silences = rng.integers(2 * FRAME_RATE, 5 * FRAME_RATE, 2)
     longest = min(reading_frames, MAX_FRAMES - int(silences.sum()))
-    length = int(rng.integers(_MIN_SPEECH_FRAMES, longest + 1)) if speaks else 0
+    length = int(rng.integers(MIN_SPEECH_FRAMES, longest + 1)) if speaks else 0
     return ClipPlan(
         key=key,
         portrait=portrait,
