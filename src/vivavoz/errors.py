@@ -27,3 +27,7 @@ class OutputError(VivavozError):
 
 class DataError(VivavozError):
     """A corpus, shard or training input that cannot be used."""
+
+
+class TrainingError(VivavozError):
+    """A training that cannot go on."""

@@ -6,10 +6,10 @@ Legend: `P` portraits, `N` samples at 16 kHz.
 
 import hashlib
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,6 +22,7 @@ from vivavoz.audio.reading import is_silent, read_audio
 from vivavoz.data.head_pose import angles, fit_head
 from vivavoz.data.landmarks import detect_landmarks
 from vivavoz.data.phonemes import Phoneme, align, recognise
+from vivavoz.data.shards.clip import Fact
 from vivavoz.data.warp import PORTRAIT_SIZE_PX
 from vivavoz.errors import AudioError, DataError, ImageError
 from vivavoz.media.crop import crop_portrait
@@ -80,6 +81,8 @@ class Reader:
     samples: NDArray[np.float32]
     """(N,) in [-1, 1], rounded to 16 bits."""
     phonemes: tuple[Phoneme, ...]
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    """What else is known of it: of synthesised speech, who made it, the voice and the text."""
 
 
 def prepare_portraits(folder: Path, cache: Path, *, detect: Detect = detect_landmarks, report: Report | None = None) -> Portraits:

@@ -4,7 +4,8 @@ Every clip is one portrait, re-framed, re-shaped, lit and maybe mirrored anew, m
 reference is the portrait itself, the others are frames of the same person in other poses.
 """
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import IterableDataset
+from torch.utils.data import DataLoader, Dataset
 
 from vivavoz.data.landmarks import EYE_LEFT, EYE_RIGHT, INNER_LIPS, OUTER_LIPS
 from vivavoz.data.performance import perform_random
@@ -42,9 +43,9 @@ class ClipConfig:
     reference_odds: tuple[float, ...] = (0.04, 0.6, 0.2, 0.16)
     """How often a batch has 0, 1, 2, 3 references."""
     num_rigs: int = 12
-    """Portraits kept rigged at a time."""
+    """Portraits that neighbouring batches draw from."""
     clips_per_rig: int = 12
-    """Times a rigged portrait is used before the next takes its place."""
+    """How often each of them is drawn, in the mean, before the next take their place."""
     max_zoom: float = 1.2
     """Largest random enlargement of the portrait."""
     reshape: float = 0.08
@@ -82,10 +83,11 @@ def pictures(images: Tensor) -> Tensor:
     return images.permute(0, 1, 4, 2, 3).float() / 127.5 - 1
 
 
-class AnimatedClips(IterableDataset[Clips]):
-    """Endless batches from portraits (P, 512, 512, 3) uint8 and their landmarks (P, 478, 3).
+class AnimatedClips(Dataset[Clips]):
+    """Endless batches from portraits (P, 512, 512, 3) uint8 and their landmarks (P, 478, 3), by their number.
 
-    `performances` are motions (F, len(MOTION)) that people perform now and then. The same seed gives the same batches.
+    `performances` are motions (F, len(MOTION)) that people perform now and then. A batch depends on its number and the config's
+    seed alone; neighbouring ones are quick, as they share their rigged portraits.
     """
 
     def __init__(
@@ -96,38 +98,48 @@ class AnimatedClips(IterableDataset[Clips]):
         performances: Sequence[NDArray[np.float32]] = (),
     ) -> None:
         self.images, self.landmarks, self.config, self.performances = images, landmarks, config, performances
+        self._group = -1
+        self._rigs: list[Rig] = []
 
-    def __iter__(self) -> Iterator[Clips]:
-        """Endless batches; DataLoader workers get streams of their own."""
-        worker = torch.utils.data.get_worker_info()
-        rng = np.random.default_rng([self.config.seed, worker.id if worker else 0])
-        order: list[int] = []
-        rigs: list[Rig] = []
-        uses: list[int] = []
-        while True:
-            clips = []
-            num_references = int(rng.choice(len(self.config.reference_odds), p=self.config.reference_odds))
-            for _ in range(self.config.num_people):
-                if len(rigs) < self.config.num_rigs:
-                    order = order or list(rng.permutation(len(self.images)))
-                    rigs.append(self._rig(order.pop(), rng))
-                    uses.append(0)
-                    which = len(rigs) - 1
-                else:
-                    which = int(rng.integers(len(rigs)))
-                clips.append(animate(rigs[which], self.config, num_references, rng, self.performances))
-                uses[which] += 1
-                if uses[which] >= self.config.clips_per_rig:
-                    del rigs[which], uses[which]
-            frames, references, labels, reference_labels, reference_uv, flow, mask, region = zip(*clips, strict=True)
-            yield Clips(
-                torch.from_numpy(np.concatenate(frames)),
-                torch.from_numpy(np.stack(references)),
-                torch.from_numpy(np.concatenate(labels)),
-                torch.from_numpy(np.stack(reference_labels)),
-                torch.from_numpy(np.stack(reference_uv)),
-                *(torch.from_numpy(np.concatenate(parts)) for parts in (flow, mask, region)),
+    def __getitem__(self, index: int) -> Clips:
+        """Batch number `index`."""
+        config = self.config
+        rigs = self._rigs_of(index // max(1, config.num_rigs * config.clips_per_rig // config.num_people))
+        rng = np.random.default_rng([config.seed, 0, index])
+        num_references = int(rng.choice(len(config.reference_odds), p=config.reference_odds))
+        people = rng.integers(len(rigs), size=config.num_people)
+        clips = [animate(rigs[who], config, num_references, rng, self.performances) for who in people]
+        frames, references, labels, reference_labels, reference_uv, flow, mask, region = zip(*clips, strict=True)
+        return Clips(
+            torch.from_numpy(np.concatenate(frames)),
+            torch.from_numpy(np.stack(references)),
+            torch.from_numpy(np.concatenate(labels)),
+            torch.from_numpy(np.stack(reference_labels)),
+            torch.from_numpy(np.stack(reference_uv)),
+            *(torch.from_numpy(np.concatenate(parts)) for parts in (flow, mask, region)),
+        )
+
+    def batches(self, *, num_workers: int = 0, rank: int = 0, world_size: int = 1) -> Callable[[int], Iterable[Clips]]:
+        """What a training loop takes: from a step on, the batches of one of so many processes, made by workers of its own."""
+
+        def from_step(first_step: int) -> Iterable[Clips]:
+            numbers = itertools.count(first_step * world_size + rank, world_size)
+            return DataLoader(
+                self, batch_size=None, sampler=numbers, num_workers=num_workers, prefetch_factor=4 if num_workers else None
             )
+
+        return from_step
+
+    def _rigs_of(self, group: int) -> list[Rig]:
+        """The portraits that a group of batches draws from; over the groups each has its turn as often as any other."""
+        if group != self._group:
+            count = len(self.images)
+            self._rigs = []
+            for turn in range(group * self.config.num_rigs, (group + 1) * self.config.num_rigs):
+                order = np.random.default_rng([self.config.seed, 1, turn // count]).permutation(count)
+                self._rigs.append(self._rig(int(order[turn % count]), np.random.default_rng([self.config.seed, 2, turn])))
+            self._group = group
+        return self._rigs
 
     def _rig(self, index: int, rng: np.random.Generator) -> Rig:
         """Rig a portrait in a slightly different framing and shape."""

@@ -8,31 +8,29 @@ It holds for an encoder of single pictures (`VAEConfig.frame_codes`, and tempora
 Shapes: C features of E1 at 1/16, h w their size, K codes; every picture is a sample of its own.
 """
 
-import json
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from vivavoz.errors import ConfigError
-from vivavoz.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from vivavoz.train.clips import Clips, pictures
-from vivavoz.vae.encoder import ChannelAffine
+from vivavoz.train.loop import LoopConfig, Objective, Step
+from vivavoz.vae.encoder import ChannelAffine, Encoder
 from vivavoz.vae.vae import VAE
+
+HELD_EVERY_STEPS = 250
+"""How often the error on samples that are held back is measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderTraining:
-    """Settings of a run; it lasts `budget_s` seconds of training."""
+    """Settings of a run."""
 
-    budget_s: float
+    loop: LoopConfig
     batch_size: int = 48
-    learning_rate: float = 1.5e-3
-    weight_decay: float = 0.02
     feature_noise: float = 0.1
     """Noise on the features, as a share of each channel's standard deviation: there are few people to learn from."""
     likelihood_weight: float = 0.1
@@ -40,7 +38,6 @@ class EncoderTraining:
     kl_weight: float = 1e-3
     held_share: float = 0.1
     """Share of the samples, the last ones, that are only measured."""
-    save_every_s: float = 120.0
 
 
 @torch.inference_mode()
@@ -60,66 +57,53 @@ def collect_features(vae: VAE, batches: Iterable[Clips], num_batches: int) -> tu
     return torch.cat(features).clone(), torch.cat(targets).clone()
 
 
-def train_encoder(
-    vae: VAE,
-    features: Tensor,
-    targets: Tensor,
-    settings: EncoderTraining,
-    folder: Path,
-    *,
-    report: Callable[[dict[str, float]], None] | None = None,
-) -> None:
-    """Train E2 on features and targets; resumes from `folder/encoder.pt` and logs to `folder/encoder.jsonl`.
+class EncoderObjective(Objective[Tensor]):
+    """The regression; a batch is the numbers (B,) of samples."""
 
-    `report` is handed every line of the log as it is written.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    e2 = vae.encoder.e2
-    optimizer = torch.optim.AdamW(e2.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    progress = load_checkpoint(folder / "encoder.pt", {"e2": e2}, optimizer)
-    step, spent, saved = progress.step, progress.seconds, progress.seconds
-    num_train = round(len(features) * (1 - settings.held_share))
-    if step == 0 and isinstance(e2.standard, ChannelAffine):
-        e2.standard.fit_(features[:1024].unsqueeze(2))
-    scale = settings.feature_noise * features[:1024].float().std(dim=(0, 2, 3))[:, None, None]
-    rng = torch.Generator().manual_seed(step)
-    losses: list[float] = []
-    while spent < settings.budget_s:
-        begin = time.monotonic()
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * min(1.0, (step + 1) / 50) * (1.02 - spent / settings.budget_s)
-        index = torch.randint(num_train, (settings.batch_size,), generator=rng)
-        x = features[index].float()
-        posterior = vae.encoder.encode_features(x + scale * torch.randn(x.shape, generator=rng))
-        target = targets[index][..., None, None, None].expand_as(posterior.mean)
-        error = F.smooth_l1_loss(posterior.mean, target, beta=0.5)
-        likelihood = F.gaussian_nll_loss(posterior.mean.detach(), target, posterior.log_variance.exp())
-        (error + settings.likelihood_weight * likelihood + settings.kl_weight * posterior.kl()).backward()
-        torch.nn.utils.clip_grad_norm_(e2.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        losses.append(float(error.detach()))
-        step, spent = step + 1, spent + time.monotonic() - begin
-        if step % 50 == 0:
-            line = {"step": step, "seconds": round(spent, 1), "loss": sum(losses) / len(losses)}
-            if step % 250 == 0:
-                line["held_loss"] = held_loss(vae, features[num_train:], targets[num_train:])
-            losses.clear()
-            with (folder / "encoder.jsonl").open("a") as log:
-                log.write(json.dumps(line) + "\n")
-            if report is not None:
-                report(line)
-        if spent - saved > settings.save_every_s:
-            saved = spent
-            save_checkpoint(folder / "encoder.pt", Progress(step, spent), {"e2": e2}, optimizer)
-    save_checkpoint(folder / "encoder.pt", Progress(step, spent), {"e2": e2}, optimizer)
+    def __init__(self, encoder: Encoder, features: Tensor, targets: Tensor, settings: EncoderTraining) -> None:
+        super().__init__()
+        self.encoder, self.settings = encoder, settings
+        encoder.e1.requires_grad_(False)
+        self._features, self._targets = features, targets
+        if isinstance(encoder.e2.standard, ChannelAffine):  # a checkpoint to go on from brings its own
+            encoder.e2.standard.fit_(features[:1024].unsqueeze(2))
+        self._scale = settings.feature_noise * features[:1024].float().std(dim=(0, 2, 3))[:, None, None]
 
+    @property
+    def num_train(self) -> int:
+        """Samples that are learnt from; those behind them are held back."""
+        return round(len(self._features) * (1 - self.settings.held_share))
 
-@torch.no_grad()
-def held_loss(vae: VAE, features: Tensor, targets: Tensor) -> float:
-    """The regression's error on samples it does not train on."""
-    total = 0.0
-    for x, target in zip(features.split(64), targets.split(64), strict=True):
-        mean = vae.encoder.encode_features(x.float()).mean
-        total += float(F.smooth_l1_loss(mean, target[..., None, None, None].expand_as(mean), beta=0.5)) * len(x)
-    return total / len(features)
+    def batches(self, first_step: int) -> Iterator[Tensor]:
+        """Random samples of every step."""
+        step = first_step
+        while True:
+            rng = torch.Generator().manual_seed(self.settings.loop.seed * 1_000_003 + step)
+            yield torch.randint(self.num_train, (self.settings.batch_size,), generator=rng)
+            step += 1
+
+    def forward(self, batch: Tensor, step: Step) -> dict[str, Tensor]:
+        """Distance to the codes, a likelihood that teaches the variance how far off the mean is, and the KL term."""
+        settings = self.settings
+        x = self._features[batch].float()
+        posterior = self.encoder.encode_features(x + self._scale * torch.randn(x.shape, generator=step.rng))
+        target = self._targets[batch][..., None, None, None].expand_as(posterior.mean)
+        losses = {
+            "code": F.smooth_l1_loss(posterior.mean, target, beta=0.5),
+            "likelihood": settings.likelihood_weight
+            * F.gaussian_nll_loss(posterior.mean.detach(), target, posterior.log_variance.exp()),
+            "kl": settings.kl_weight * posterior.kl(),
+        }
+        if (step.index + 1) % HELD_EVERY_STEPS == 0:
+            losses["held_code"] = self.held_loss()
+        return losses
+
+    @torch.no_grad()
+    def held_loss(self) -> Tensor:
+        """The distance on samples that are held back."""
+        features, targets = self._features[self.num_train :], self._targets[self.num_train :]
+        total = torch.zeros(())
+        for x, target in zip(features.split(64), targets.split(64), strict=True):
+            mean = self.encoder.encode_features(x.float()).mean
+            total += F.smooth_l1_loss(mean, target[..., None, None, None].expand_as(mean), beta=0.5) * len(x)
+        return total / max(1, len(features))

@@ -1,4 +1,4 @@
-"""Training the `lite` generator in one process, on label latents: speech to the motion the animator performs to it.
+"""Training the `lite` generator on label latents: speech to the motion the animator performs to it.
 
 Nothing is rendered: the label latents of a performance are what the VAE's encoder is trained to give for its frames
 (docs/adr/0006-label-latents.md), so the generator learns the animator's motion straight from its labels. The objective is
@@ -7,12 +7,8 @@ algorithm 1 of the paper: teacher forcing over a window, flow matching, conditio
 Shapes: B windows, N latent frames, C latent channels, F = 1 + 4(N-1) pictures.
 """
 
-import json
-import math
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -20,46 +16,86 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vivavoz.audio.encoder import AudioEncoder
-from vivavoz.errors import ConfigError
+from vivavoz.errors import ConfigError, DataError
 from vivavoz.flow.noise import draw_flow_matching
-from vivavoz.generator.conditioning import group_audio
+from vivavoz.generator.conditioning import CONTROL_NAMES, Controls, group_audio
 from vivavoz.generator.generator import Generator
 from vivavoz.generator.teacher_forcing import draw_audio_drop, draw_reference_mask
 from vivavoz.timing import FRAMES_PER_LATENT
-from vivavoz.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from vivavoz.train.label_latents import LabelLatents
+from vivavoz.train.loop import LoopConfig, Objective, Step
+
+WISH_DROP_ODDS = 0.3
+"""How often each of the wishes is left out, where any are made."""
+
+
+@dataclass(frozen=True)
+class FrameWishes:
+    """What can be asked of the face in every picture; see `vivavoz.generator.conditioning.Controls`."""
+
+    state: Tensor
+    """(F,) int64."""
+    expression: Tensor
+    """(F,) int64."""
+    expression_intensity: Tensor
+    """(F,)."""
+    gaze: Tensor
+    """(F, 2) radians."""
+    head_pose: Tensor
+    """(F, 3) radians."""
+
+    @classmethod
+    def from_labels(cls, labels: Mapping[str, NDArray]) -> "FrameWishes":
+        """What `vivavoz.data.animation.clip_labels` says was done."""
+        return cls(
+            state=torch.from_numpy(labels["state"].astype(np.int64)),
+            expression=torch.from_numpy(labels["expression"].astype(np.int64)),
+            **{name: torch.from_numpy(labels[name]) for name in ("expression_intensity", "gaze", "head_pose")},
+        )
+
+    def of_latents(self, start: int, num_frames: int, *, starts_video: bool) -> "FrameWishes":
+        """One row per latent frame: classes of its last picture, means of the rest."""
+
+        def grouped(track: Tensor) -> Tensor:
+            track = track[start : start + num_frames]
+            if starts_video:
+                track = torch.cat([track[:1].expand(FRAMES_PER_LATENT - 1, *track.shape[1:]), track])
+            return track.unflatten(0, (-1, FRAMES_PER_LATENT))
+
+        return FrameWishes(
+            state=grouped(self.state)[:, -1],
+            expression=grouped(self.expression)[:, -1],
+            expression_intensity=grouped(self.expression_intensity).mean(1),
+            gaze=grouped(self.gaze).mean(1),
+            head_pose=grouped(self.head_pose).mean(1),
+        )
 
 
 @dataclass(frozen=True)
 class Take:
-    """One reader's sound with the labels of several portraits performing to it."""
+    """A performance: sound, what the face does, and what it was told to do."""
 
     windows: Tensor
     """(F, 16, K) mel windows, one per picture."""
     labels: NDArray[np.float32]
-    """(V, F, L): V portraits, each with head, eyes and brows of its own."""
+    """(F, L)."""
     reference_labels: NDArray[np.float32]
-    """(V, L): labels of each portrait as it is."""
+    """(L,): labels of the portrait as it is."""
+    wishes: FrameWishes
     features: Tensor | None = None
     """(F, D): what the trained audio encoder makes of `windows`; see `hear`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorTraining:
-    """Settings of a run; it lasts `budget_s` seconds of training, however many steps that gives."""
+    """Settings of a run."""
 
-    budget_s: float
+    loop: LoopConfig
     batch_size: int = 16
     num_latents: int = 16
     """Latent frames in a window."""
     latent_side: int = 4
     """Rows and columns of the latents; label latents are alike everywhere, so most of the training can use few."""
-    learning_rate: float = 1e-3
-    final_rate: float = 0.02
-    """Share of the learning rate left at the end."""
-    warmup_steps: int = 100
-    weight_decay: float = 1e-2
-    gradient_clip: float = 1.0
     start_odds: float = 0.3
     """How often a window begins with the video's first frame."""
     reference_noise: float = 0.05
@@ -67,13 +103,12 @@ class GeneratorTraining:
     bias_noise: float = 0.2
     """The same of what is added to all labels of a window, its references' too: the encoder misjudges a face alike in every
     picture, and the decoder goes by how a frame differs from the references."""
+    free_odds: float = 0.4
+    """How often nothing at all is asked of the face, which is how most people use it; else each wish is left out now and then."""
     lip_weight: float = 3.0
     """Weight of the lips' channels in the loss; they are what speech decides."""
     num_lip_labels: int = 7
     """The first so many labels speak of the lips."""
-    ema_decay: float = 0.998
-    save_every_s: float = 120.0
-    seed: int = 0
 
 
 @torch.inference_mode()
@@ -93,6 +128,8 @@ class Windows:
     """(B, C, N, h, w)."""
     references: Tensor
     """(B, C, 3, h, w)."""
+    controls: Controls
+    """Of N latent frames."""
     starts_video: bool
 
 
@@ -101,13 +138,12 @@ def draw_windows(takes: Sequence[Take], latents: LabelLatents, settings: Generat
     starts_video = bool(rng.random() < settings.start_odds)
     num_frames = FRAMES_PER_LATENT * settings.num_latents - (FRAMES_PER_LATENT - 1 if starts_video else 0)
     side = settings.latent_side
-    features, clean, references = [], [], []
+    features, clean, references, wishes = [], [], [], []
     for _ in range(settings.batch_size):
         take = takes[int(rng.integers(len(takes)))]
         if take.features is None:
             raise ConfigError("takes without features cannot train the generator: pass them through hear() first")
-        labels = take.labels[variant := int(rng.integers(len(take.labels)))]
-        length = min(len(labels), len(take.features))
+        labels, length = take.labels, min(len(take.labels), len(take.features))
         last = (length - 1 - num_frames) // FRAMES_PER_LATENT
         start = 0 if starts_video else 1 + FRAMES_PER_LATENT * int(rng.integers(last + 1))
         bias = settings.bias_noise * rng.standard_normal(labels.shape[1], dtype=np.float32)
@@ -117,11 +153,27 @@ def draw_windows(takes: Sequence[Take], latents: LabelLatents, settings: Generat
         z = latents(window, side, side)
         clean.append(z if starts_video else z[:, :, 1:])
         features.append(take.features[start : start + num_frames])
-        poses = np.concatenate([take.reference_labels[variant][None], labels[rng.integers(length, size=2)]])
+        wishes.append(take.wishes.of_latents(start, num_frames, starts_video=starts_video))
+        poses = np.concatenate([take.reference_labels[None], labels[rng.integers(length, size=2)]])
         references.append(latents(torch.from_numpy(poses + bias)[:, None], side, side).transpose(0, 2))
     z_ref = torch.cat(references)
     noise = torch.from_numpy(rng.standard_normal(z_ref.shape, dtype=np.float32))
-    return Windows(torch.stack(features), torch.cat(clean), z_ref + settings.reference_noise * noise, starts_video)
+    return Windows(
+        features=torch.stack(features),
+        clean=torch.cat(clean),
+        references=z_ref + settings.reference_noise * noise,
+        controls=_controls(wishes, settings.free_odds, rng),
+        starts_video=starts_video,
+    )
+
+
+def _controls(wishes: Sequence[FrameWishes], free_odds: float, rng: np.random.Generator) -> Controls:
+    """A batch of wishes, some of them left out."""
+    names = [field.name for field in fields(FrameWishes)]
+    asked = rng.random((len(wishes), 1, len(CONTROL_NAMES))) >= WISH_DROP_ODDS
+    asked &= rng.random((len(wishes), 1, 1)) >= free_odds
+    present = torch.from_numpy(asked).expand(-1, len(wishes[0].state), -1)
+    return Controls(present=present, **{name: torch.stack([getattr(one, name) for one in wishes]) for name in names})
 
 
 def generator_loss(
@@ -140,6 +192,7 @@ def generator_loss(
         starts_video=windows.starts_video,
         reference_mask=draw_reference_mask(batch_size, windows.references.shape[2], rng),
         drop_audio=draw_audio_drop(batch_size, rng),
+        controls=windows.controls if generator.config.controls else None,
         blocks=block,
     )
     channels = torch.arange(windows.clean.shape[1])
@@ -148,58 +201,26 @@ def generator_loss(
     return (error * weight).sum() / weight.sum()
 
 
-def train_generator(
-    generator: Generator,
-    takes: Sequence[Take],
-    settings: GeneratorTraining,
-    folder: Path,
-    *,
-    report: Callable[[dict[str, float]], None] | None = None,
-) -> None:
-    """Train until the budget is spent; resumes from `folder/generator.pt` and logs to `folder/generator.jsonl`.
+class GeneratorObjective(Objective[Windows]):
+    """The generator on windows of label latents."""
 
-    The checkpoint holds the weights as trained and their running average (`ema`), which is what ships. `report` is handed every
-    line of the log as it is written.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    num_labels = takes[0].labels.shape[-1]
-    latents = LabelLatents(num_labels, generator.config.latent_channels)
-    averaged = torch.optim.swa_utils.AveragedModel(
-        generator, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.ema_decay), use_buffers=True
-    )
-    optimizer = torch.optim.AdamW(
-        generator.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
-    )
-    modules = {"generator": generator, "ema": averaged}
-    progress = load_checkpoint(folder / "generator.pt", modules, optimizer)
-    step, spent, saved = progress.step, progress.seconds, progress.seconds
-    draws = np.random.default_rng([settings.seed, step])
-    rng = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
-    losses: list[float] = []
-    generator.train()
-    while spent < settings.budget_s:
-        begin = time.monotonic()
-        share = spent / settings.budget_s
-        decay = settings.final_rate + (1 - settings.final_rate) * 0.5 * (1 + math.cos(math.pi * share))
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * min(1.0, (step + 1) / settings.warmup_steps) * decay
-        loss = generator_loss(generator, draw_windows(takes, latents, settings, draws), settings, num_labels, rng)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(generator.parameters(), settings.gradient_clip)
-        if torch.isfinite(norm):
-            optimizer.step()
-            averaged.update_parameters(generator)
-        optimizer.zero_grad(set_to_none=True)
-        losses.append(float(loss.detach()))
-        step, spent = step + 1, spent + time.monotonic() - begin
-        if step % 20 == 0:
-            line = {"step": step, "seconds": round(spent, 1), "loss": sum(losses) / len(losses)}
-            losses.clear()
-            with (folder / "generator.jsonl").open("a") as log:
-                log.write(json.dumps(line) + "\n")
-            if report is not None:
-                report(line)
-        if spent - saved > settings.save_every_s:
-            saved = spent
-            save_checkpoint(folder / "generator.pt", Progress(step, spent), modules, optimizer)
-    save_checkpoint(folder / "generator.pt", Progress(step, spent), modules, optimizer)
+    def __init__(self, generator: Generator, takes: Sequence[Take], settings: GeneratorTraining) -> None:
+        super().__init__()
+        self.generator, self.settings = generator, settings
+        self._takes = [take for take in takes if len(take.labels) > FRAMES_PER_LATENT * settings.num_latents]
+        if not self._takes:
+            raise DataError(
+                f"none of {len(takes)} takes is longer than a window of {settings.num_latents} latents: make windows shorter"
+            )
+        self.latents = LabelLatents(takes[0].labels.shape[-1], generator.config.latent_channels)
+
+    def batches(self, first_step: int) -> Iterator[Windows]:
+        """Random windows of every step."""
+        step = first_step
+        while True:
+            yield draw_windows(self._takes, self.latents, self.settings, np.random.default_rng([self.settings.loop.seed, step]))
+            step += 1
+
+    def forward(self, batch: Windows, step: Step) -> dict[str, Tensor]:
+        """Equation 3."""
+        return {"velocity": generator_loss(self.generator, batch, self.settings, self.latents.num_labels, step.rng)}

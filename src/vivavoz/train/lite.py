@@ -2,8 +2,6 @@
 
 What a run leaves in its folder: `recipe.json`; `split.json`, the names that were trained on and those held back; `corpus/`, the
 prepared files; a folder with checkpoint and log for every phase; and at the end `weights/`.
-
-Shapes: F pictures of a recording, V portraits performing to it, L labels.
 """
 
 import itertools
@@ -11,28 +9,29 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
-import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch import nn
 
 from vivavoz.audio.features import AudioFeatures
 from vivavoz.config_json import to_plain
+from vivavoz.data.animation import MIN_SPEECH_FRAMES, act, clip_labels, plan_clips
 from vivavoz.data.corpus import Portraits, Prepared, Reader, prepare_portraits, prepare_speech, split
 from vivavoz.data.performance import perform
 from vivavoz.data.rig import Rig
 from vivavoz.engine.model import Model
 from vivavoz.engine.weights import save_model
 from vivavoz.errors import DataError, OutputError
-from vivavoz.timing import FRAMES_PER_LATENT, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
-from vivavoz.train.audio_training import train_audio_encoder
-from vivavoz.train.checkpoint import read_progress, read_weights
+from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
+from vivavoz.train.audio_training import AudioObjective
+from vivavoz.train.checkpoint import load_part, read_progress
 from vivavoz.train.clips import AnimatedClips, ClipConfig, Clips
-from vivavoz.train.encoder_training import collect_features, train_encoder
-from vivavoz.train.generator_training import Take, hear, train_generator
+from vivavoz.train.encoder_training import EncoderObjective, collect_features
+from vivavoz.train.generator_training import FrameWishes, GeneratorObjective, Take, hear
+from vivavoz.train.loop import LoopConfig, Objective, train
 from vivavoz.train.recipes import LiteRecipe
-from vivavoz.train.vae_training import train_vae
+from vivavoz.train.vae_training import VAEObjective
 from vivavoz.vae.vae import VAE
 
 
@@ -49,6 +48,7 @@ class Trained:
     budget_s: float
 
 
+B = TypeVar("B")
 Report: TypeAlias = Callable[[Prepared | Trained], None]
 
 
@@ -79,34 +79,27 @@ def train_lite(
     model = Model.initialised(recipe.preset, recipe.seed)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        _train_vae(model.vae, portraits, readers, recipe, out, report)
-        _train_speech(model, portraits, readers, recipe, out, report)
+        phases = _Phases(recipe, out, report)
+        _train_vae(model.vae, portraits, readers, phases)
+        _train_speech(model, portraits, readers, phases)
     weights = out / "weights"
     save_model(model.eval(), weights)
     return weights
 
 
-def make_takes(
-    readers: Sequence[Reader], portraits: Portraits, audio: AudioFeatures, *, portraits_per_reader: int, seed: int
-) -> list[Take]:
-    """Let random portraits perform to every recording: one `Take` each, V = `portraits_per_reader`.
-
-    The first portrait performs as `perform` does with seed 0, the others with seeds of their own.
-    """
-    rng = np.random.default_rng(seed)
+def make_takes(readers: Sequence[Reader], portraits: Portraits, audio: AudioFeatures, *, hours: float, seed: int) -> list[Take]:
+    """Portraits perform to recordings, or listen, or idle, for so many hours together; one `Take` for each clip."""
+    by_name = {reader.name: reader for reader in readers}
+    lengths = [(reader.name, len(reader.samples)) for reader in readers]
     takes = []
-    for reader in readers:
+    for plan in plan_clips(portraits.names, lengths, hours=hours, seed=seed):
+        samples, performance = act(plan, by_name[plan.reader])
+        who = portraits.names.index(plan.portrait)
+        rig = Rig.from_image(portraits.images[who], portraits.landmarks[who])
         with torch.no_grad():
-            windows = audio.windows(torch.from_numpy(reader.samples)[None])[0]
-        labels, reference_labels = [], []
-        for variant in range(portraits_per_reader):
-            who = int(rng.integers(len(portraits.names)))
-            rig = Rig.from_image(portraits.images[who], portraits.landmarks[who])
-            seed_of_motion = int(rng.integers(2**31)) if variant else 0
-            motion = perform(reader.samples, seed=seed_of_motion, phonemes=reader.phonemes).motion
-            labels.append(rig.labels(motion[: len(windows)]))
-            reference_labels.append(rig.labels(rig.rest()[None])[0])
-        takes.append(Take(windows[: len(labels[0])], np.stack(labels), np.stack(reference_labels)))
+            windows = audio.windows(torch.from_numpy(samples)[None])[0]
+        wishes = FrameWishes.from_labels(clip_labels(performance, rig))
+        takes.append(Take(windows, rig.labels(performance.motion), rig.labels(rig.rest()[None])[0], wishes))
     return takes
 
 
@@ -124,7 +117,7 @@ def _begin(out: Path, recipe: LiteRecipe) -> None:
 
 
 def _training_part(portraits: Portraits, readers: list[Reader], recipe: LiteRecipe, out: Path) -> tuple[Portraits, list[Reader]]:
-    """Hold portraits and readers back, write down which, and leave out recordings too short for a window."""
+    """Hold portraits and readers back, and write down which."""
     seen, unseen = split(portraits.names, recipe.num_held_portraits)
     heard, unheard = split([reader.name for reader in readers], recipe.num_held_readers)
     chosen = {
@@ -132,47 +125,68 @@ def _training_part(portraits: Portraits, readers: list[Reader], recipe: LiteReci
         "readers": {"train": [readers[i].name for i in heard], "held": [readers[i].name for i in unheard]},
     }
     (out / "split.json").write_text(json.dumps(chosen, indent=2) + "\n", encoding="utf-8")
-    longest = max(training.num_latents for training in recipe.generator)
-    num_samples = (FRAMES_PER_LATENT * longest + 1) * SAMPLES_PER_FRAME
-    long_enough = [readers[i] for i in heard if len(readers[i].samples) >= num_samples]
-    if not long_enough:
+    if all(len(readers[i].samples) < MIN_SPEECH_FRAMES * SAMPLES_PER_FRAME for i in heard):
         raise DataError(
-            f"all {len(heard)} recordings to train on are shorter than {num_samples / SAMPLE_RATE_HZ:.1f} s; give longer ones"
+            f"all {len(heard)} recordings to train on are shorter than {MIN_SPEECH_FRAMES // FRAME_RATE} s; give longer ones"
         )
     names = tuple(portraits.names[i] for i in seen)
-    return Portraits(images=portraits.images[seen], landmarks=portraits.landmarks[seen], names=names), long_enough
+    return Portraits(images=portraits.images[seen], landmarks=portraits.landmarks[seen], names=names), [readers[i] for i in heard]
 
 
-def _train_vae(
-    vae: VAE, portraits: Portraits, readers: Sequence[Reader], recipe: LiteRecipe, out: Path, report: Report | None
-) -> None:
-    before_s = 0.0
+class _Phases:
+    """The phases of a run, one after another: each trained, or skipped where it is done."""
+
+    def __init__(self, recipe: LiteRecipe, out: Path, report: Report | None) -> None:
+        self.recipe, self.out, self.report = recipe, out, report
+        self._before_s = 0.0
+
+    def is_done(self, name: str, loop: LoopConfig) -> bool:
+        """Whether nothing of it is left to train."""
+        return loop.share(read_progress(self.out / name)) >= 1
+
+    def train(self, name: str, objective: Objective[B], batches: Callable[[int], Iterable[B]], loop: LoopConfig) -> None:
+        """Train it in the folder of its name."""
+        train(objective, batches, loop, self.out / name, report=lambda line: self._tell(name, line))
+
+    def finish(self, name: str, loop: LoopConfig, *, part: str, module: nn.Module) -> None:
+        """Load what it trained into `module`, which the phase knew as `part`, and go on to the next."""
+        load_part(self.out / name, part, module)
+        self._before_s += loop.budget_s
+
+    def _tell(self, name: str, line: dict[str, float]) -> None:
+        if self.report is not None:
+            losses = {key: value for key, value in line.items() if key not in ("step", "seconds")}
+            spent_s = self._before_s + line["seconds"]
+            self.report(
+                Trained(phase=name, step=int(line["step"]), losses=losses, spent_s=spent_s, budget_s=self.recipe.budget_s)
+            )
+
+
+def _train_vae(vae: VAE, portraits: Portraits, readers: Sequence[Reader], phases: _Phases) -> None:
+    recipe = phases.recipe
     performances = [perform(reader.samples, seed=recipe.seed, phonemes=reader.phonemes).motion for reader in readers]
 
-    def animated(config: ClipConfig) -> AnimatedClips:
-        return AnimatedClips(portraits.images, portraits.landmarks, config, performances)
+    def batches(config: ClipConfig) -> Callable[[int], Iterable[Clips]]:
+        data = AnimatedClips(portraits.images, portraits.landmarks, config, performances)
+        return data.batches(num_workers=recipe.num_render_processes)
 
     for number, phase in enumerate(recipe.vae, 1):
-        folder = out / f"vae-{number}"
-        if not _is_spent(folder / "vae.pt", phase.training.budget_s):
-            tell = _teller(f"VAE {number}/{len(recipe.vae)}", before_s, recipe, report)
-            train_vae(vae, animated(phase.clips), phase.training, folder, num_workers=recipe.num_render_processes, report=tell)
-        vae.load_state_dict(read_weights(folder / "vae.pt", "vae"))
-        before_s += phase.training.budget_s
+        name, loop = f"vae-{number}", phase.training.loop
+        if not phases.is_done(name, loop):
+            phases.train(name, VAEObjective(vae, phase.training), batches(phase.clips), loop)
+        phases.finish(name, loop, part="vae", module=vae)
         if number == 1:
-            _train_e2(vae, animated(recipe.encoder_clips), recipe, out, before_s, report)
-            before_s += recipe.encoder.budget_s
+            _train_e2(vae, batches(recipe.encoder_clips), phases)
 
 
-def _train_e2(vae: VAE, data: AnimatedClips, recipe: LiteRecipe, out: Path, before_s: float, report: Report | None) -> None:
-    checkpoint = out / "encoder" / "encoder.pt"
-    if not _is_spent(checkpoint, recipe.encoder.budget_s):
-        loader = DataLoader(data, batch_size=None, num_workers=recipe.num_render_processes)
-        batches = _counted(loader, recipe.num_encoder_batches, report)
-        features, targets = collect_features(vae, batches, recipe.num_encoder_batches)
-        tell = _teller("encoder", before_s, recipe, report)
-        train_encoder(vae, features, targets, recipe.encoder, checkpoint.parent, report=tell)
-    vae.encoder.e2.load_state_dict(read_weights(checkpoint, "e2"))
+def _train_e2(vae: VAE, batches: Callable[[int], Iterable[Clips]], phases: _Phases) -> None:
+    recipe, name = phases.recipe, "encoder"
+    if not phases.is_done(name, recipe.encoder.loop):
+        counted = _counted(batches(0), recipe.num_encoder_batches, phases.report)
+        features, targets = collect_features(vae, counted, recipe.num_encoder_batches)
+        objective = EncoderObjective(vae.encoder, features, targets, recipe.encoder)
+        phases.train(name, objective, objective.batches, recipe.encoder.loop)
+    phases.finish(name, recipe.encoder.loop, part="encoder", module=vae.encoder)
 
 
 def _counted(batches: Iterable[Clips], num_batches: int, report: Report | None) -> Iterator[Clips]:
@@ -182,44 +196,22 @@ def _counted(batches: Iterable[Clips], num_batches: int, report: Report | None) 
         yield batch
 
 
-def _train_speech(
-    model: Model, portraits: Portraits, readers: Sequence[Reader], recipe: LiteRecipe, out: Path, report: Report | None
-) -> None:
-    heard = out / "audio" / "audio.pt"
-    spoken = [out / f"generator-{number}" / "generator.pt" for number in range(1, len(recipe.generator) + 1)]
-    budgets_s = [recipe.audio.budget_s, *(training.budget_s for training in recipe.generator)]
+def _train_speech(model: Model, portraits: Portraits, readers: Sequence[Reader], phases: _Phases) -> None:
+    recipe = phases.recipe
+    trainings = {f"generator-{number}": training for number, training in enumerate(recipe.generator, 1)}
     takes: list[Take] = []
-    if not all(map(_is_spent, [heard, *spoken], budgets_s)):
-        takes = make_takes(readers, portraits, model.audio, portraits_per_reader=recipe.portraits_per_reader, seed=recipe.seed)
-    before_s = recipe.budget_s - sum(budgets_s)
-    if not _is_spent(heard, recipe.audio.budget_s):
-        tell = _teller("audio encoder", before_s, recipe, report)
-        train_audio_encoder(model.audio.encoder, takes, recipe.audio, heard.parent, report=tell)
-    model.audio.encoder.load_state_dict(read_weights(heard, "audio"))
+    if not (
+        phases.is_done("audio", recipe.audio.loop)
+        and all(phases.is_done(name, training.loop) for name, training in trainings.items())
+    ):
+        takes = make_takes(readers, portraits, model.audio, hours=recipe.hours, seed=recipe.seed)
+    if not phases.is_done("audio", recipe.audio.loop):
+        objective = AudioObjective(model.audio.encoder, takes, recipe.audio)
+        phases.train("audio", objective, objective.batches, recipe.audio.loop)
+    phases.finish("audio", recipe.audio.loop, part="encoder", module=model.audio.encoder)
     takes = hear(model.audio.encoder, takes)
-    before_s += recipe.audio.budget_s
-    for number, (training, checkpoint) in enumerate(zip(recipe.generator, spoken, strict=True), 1):
-        if not _is_spent(checkpoint, training.budget_s):
-            tell = _teller(f"generator {number}/{len(recipe.generator)}", before_s, recipe, report)
-            train_generator(model.generator, takes, training, checkpoint.parent, report=tell)
-        averaged = read_weights(checkpoint, "ema")
-        del averaged["n_averaged"]
-        model.generator.load_state_dict({name.removeprefix("module."): weight for name, weight in averaged.items()})
-        before_s += training.budget_s
-
-
-def _is_spent(checkpoint: Path, budget_s: float) -> bool:
-    return read_progress(checkpoint).seconds >= budget_s
-
-
-def _teller(phase: str, before_s: float, recipe: LiteRecipe, report: Report | None) -> Callable[[dict[str, float]], None] | None:
-    """What turns a line of a phase's log into a report on the run, the phases before it having taken `before_s`."""
-    if report is None:
-        return None
-
-    def tell(line: dict[str, float]) -> None:
-        losses = {name: value for name, value in line.items() if name not in ("step", "seconds")}
-        spent_s = before_s + line["seconds"]
-        report(Trained(phase=phase, step=int(line["step"]), losses=losses, spent_s=spent_s, budget_s=recipe.budget_s))
-
-    return tell
+    for name, training in trainings.items():
+        if not phases.is_done(name, training.loop):
+            speaking = GeneratorObjective(model.generator, takes, training)
+            phases.train(name, speaking, speaking.batches, training.loop)
+        phases.finish(name, training.loop, part="generator", module=model.generator)

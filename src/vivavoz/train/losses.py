@@ -31,10 +31,10 @@ def gradient_l1(prediction: Tensor, target: Tensor, weight: Tensor, num_scales: 
 
 
 def flow_error(fields: WarpFields, flow: Tensor, weight: Tensor) -> Tensor:
-    """Distance in field cells between the flows and the true ones (B, M, 2, T, h, w), weighted (B, 1, T, h, w)."""
+    """Distance in field cells between the flows and the true ones (B, M, 2, T, h, w), weighted (B, M or 1, T, h, w)."""
     cells = flow.shape[-1] / 2
     error = ((fields.flow - flow) * cells).abs().sum(dim=2)
-    return (error * weight).sum() / (weight.sum() * flow.shape[1])
+    return (error * weight).sum() / weight.expand_as(error).sum()
 
 
 def place_error(prediction: Tensor, uv: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from vivavoz.train.audio_training import AudioTraining
 from vivavoz.train.clips import ClipConfig
 from vivavoz.train.encoder_training import EncoderTraining
 from vivavoz.train.generator_training import GeneratorTraining
+from vivavoz.train.loop import LoopConfig
 from vivavoz.train.vae_training import VAETraining
 
 
@@ -38,8 +39,8 @@ class LiteRecipe:
     """Portraits that are kept for evaluation; of few portraits, at most a seventh."""
     num_held_readers: int = 30
     """The same for recordings."""
-    portraits_per_reader: int = 4
-    """Portraits that perform to each recording, each in its own way."""
+    hours: float = 3.0
+    """Of performances that the generator learns from."""
     num_render_processes: int = 1
     """Processes that animate portraits while the VAE trains; 0: none of their own."""
     seed: int = 0
@@ -48,8 +49,8 @@ class LiteRecipe:
     @property
     def budget_s(self) -> float:
         """Seconds of training, all phases together."""
-        phases_s = [*(phase.training.budget_s for phase in self.vae), self.encoder.budget_s, self.audio.budget_s]
-        return sum(phases_s) + sum(training.budget_s for training in self.generator)
+        loops = [phase.training.loop for phase in self.vae] + [training.loop for training in self.generator]
+        return sum(loop.budget_s for loop in (*loops, self.encoder.loop, self.audio.loop))
 
 
 def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
@@ -69,49 +70,42 @@ def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
     preset = lite()
     size = preset.working_size
     clips = ClipConfig(num_people=3, clips_per_person=2, num_frames=1, size=size, num_rigs=18)
-    learning = VAETraining(
-        budget_s=1,
-        learning_rate=1e-3,
-        mask_weight=4.0,
-        paint_weight=3.0,
-        latent_weight=3.0,
-        freeze_e1=True,
-        joint_odds=0.0,
-        encoder_every=10**9,
-    )
+
+    def loop(share: float, learning_rate: float, **others: float) -> LoopConfig:
+        return replace(
+            LoopConfig(budget_s=share * total_s, learning_rate=learning_rate, weight_decay=1e-4),
+            **others,  # type: ignore[arg-type]
+        )
+
+    learning = VAETraining(loop=loop(1, 1e-3), mask_weight=4.0, paint_weight=3.0, latent_weight=3.0, freeze_e1=True)
     flows = VAEPhase(
         clips=replace(clips, reference_odds=(0.0, 1.0), seed=1),
-        training=replace(learning, budget_s=0.21 * total_s, pixel_weight=0.0, paint_weight=1.0, freeze_e1=False),
+        training=replace(learning, loop=loop(0.21, 1e-3), pixel_weight=0.0, paint_weight=1.0, freeze_e1=False),
     )
     pixels = VAEPhase(
         clips=replace(clips, reference_odds=(0.03, 0.67, 0.18, 0.12), seed=2),
-        training=replace(learning, budget_s=0.15 * total_s, learning_rate=8e-4, pixel_weight=0.06, warmup_steps=50),
+        training=replace(learning, loop=loop(0.2, 8e-4, warmup_steps=50), pixel_weight=0.2, place_weight=0.0),
     )
     together = VAEPhase(
-        clips=replace(clips, reference_odds=(0.01, 0.62, 0.19, 0.18), seed=3),
+        clips=replace(clips, reference_odds=(0.01, 0.67, 0.17, 0.15), seed=3),
         training=replace(
             learning,
-            budget_s=0.25 * total_s,
-            learning_rate=6e-4,
+            loop=loop(0.2, 7e-4, warmup_steps=50),
             pixel_weight=0.4,
-            freeze_e1=False,
-            joint_start=0.0,
-            joint_odds=1.0,
-            encoder_every=1,
+            choice_weight=6.0,
             place_weight=0.0,
-            warmup_steps=50,
+            bias_noise=0.5,
+            joint_odds=0.75,
         ),
     )
-    motion = GeneratorTraining(budget_s=0.19 * total_s, batch_size=32, num_latents=12, latent_side=1, ema_decay=0.99)
+    motion = GeneratorTraining(
+        loop=loop(0.19, 1e-3, weight_decay=1e-2, ema_decay=0.99), batch_size=32, num_latents=12, latent_side=1
+    )
     places = GeneratorTraining(
-        budget_s=0.07 * total_s,
+        loop=loop(0.07, 4e-4, weight_decay=1e-2, warmup_steps=20, ema_decay=0.99, seed=7),
         batch_size=12,
         num_latents=16,
         latent_side=size // preset.vae.spatial_factor,
-        learning_rate=4e-4,
-        warmup_steps=20,
-        ema_decay=0.99,
-        seed=7,
     )
     return LiteRecipe(
         preset=preset,
@@ -120,7 +114,7 @@ def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
             clips, num_people=4, clips_per_person=6, reference_odds=(1.0,), num_rigs=16, clips_per_rig=2, seed=50
         ),
         num_encoder_batches=math.ceil(7.5 * minutes),
-        encoder=EncoderTraining(budget_s=0.08 * total_s, batch_size=64, learning_rate=3e-3),
-        audio=AudioTraining(budget_s=0.05 * total_s),
+        encoder=EncoderTraining(loop=loop(0.08, 2e-3, weight_decay=0.02, warmup_steps=50), batch_size=64),
+        audio=AudioTraining(loop=loop(0.05, 2e-3, weight_decay=1e-2, warmup_steps=1)),
         generator=(motion, places),
     )

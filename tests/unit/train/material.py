@@ -16,6 +16,7 @@ from vivavoz.train.audio_training import AudioTraining
 from vivavoz.train.clips import ClipConfig
 from vivavoz.train.encoder_training import EncoderTraining
 from vivavoz.train.generator_training import GeneratorTraining
+from vivavoz.train.loop import LoopConfig
 from vivavoz.train.recipes import LiteRecipe, VAEPhase
 from vivavoz.train.vae_training import VAETraining
 
@@ -43,23 +44,24 @@ def small_preset():
 def small_recipe(budget_s=1e-6):
     """Every phase of `lite`'s recipe, one step each with the smallest of budgets."""
     clips = clip_config(clips_per_person=1)
-    flows = VAETraining(budget_s=budget_s, pixel_weight=0.0, joint_odds=0.0)
-    pixels = VAETraining(budget_s=budget_s, joint_odds=0.0, encoder_every=10**9)
-    speech = GeneratorTraining(budget_s=budget_s, batch_size=2, num_latents=2, latent_side=1)
+    loop = LoopConfig(budget_s=budget_s)
+    flows = VAETraining(loop=loop, pixel_weight=0.0)
+    pixels = VAETraining(loop=loop, joint_odds=1.0)
+    speech = GeneratorTraining(loop=loop, batch_size=2, num_latents=2, latent_side=1)
     return LiteRecipe(
         preset=small_preset(),
         vae=(VAEPhase(clips=clips, training=flows), VAEPhase(clips=replace(clips, num_frames=5), training=pixels)),
         encoder_clips=replace(clips, reference_odds=(1.0,)),
         num_encoder_batches=2,
-        encoder=EncoderTraining(budget_s=budget_s, batch_size=2),
-        audio=AudioTraining(budget_s=budget_s, batch_size=8),
+        encoder=EncoderTraining(loop=loop, batch_size=2),
+        audio=AudioTraining(loop=loop, batch_size=8),
         generator=(speech, replace(speech, batch_size=1)),
-        portraits_per_reader=2,
+        hours=0.003,
         num_render_processes=0,
     )
 
 
-def write_material(portraits_dir, speech_dir, corpus, num_recordings=2):
+def write_material(portraits_dir, speech_dir, corpus, num_recordings=2, num_samples=66_000):
     """Two photographs and some noise, prepared in `corpus` without MediaPipe and pocketsphinx."""
     for folder in (portraits_dir, speech_dir):
         folder.mkdir(parents=True)
@@ -68,7 +70,7 @@ def write_material(portraits_dir, speech_dir, corpus, num_recordings=2):
         write_image(portraits_dir / name, (photograph * light).astype(np.uint8))
     rng = np.random.default_rng(0)
     for index in range(num_recordings):
-        write_sound(speech_dir / f"{index}.wav", 0.3 * rng.uniform(-1, 1, 12_000))
+        write_sound(speech_dir / f"{index}.wav", 0.3 * rng.uniform(-1, 1, num_samples))
     prepare_portraits(portraits_dir, corpus, detect=lambda image: face_landmarks())
     prepare_speech(speech_dir, corpus, hear=hear)
 

@@ -14,7 +14,8 @@ from vivavoz.train.clips import MIRROR_SIGN, MIRRORED, AnimatedClips, animate, p
 
 def batches(count, **changes):
     people = portraits()
-    return list(itertools.islice(AnimatedClips(people.images, people.landmarks, clip_config(**changes)), count))
+    data = AnimatedClips(people.images, people.landmarks, clip_config(**changes))
+    return [data[index] for index in range(count)]
 
 
 def rig():
@@ -63,6 +64,23 @@ def test_the_seed_decides():
     assert not torch.equal(first[0].frames, first[1].frames)
 
 
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_run_that_goes_on_sees_the_batches_it_would_have_seen(num_workers):
+    people = portraits()
+    data = AnimatedClips(people.images, people.landmarks, clip_config(num_rigs=1, clips_per_rig=2))
+    late = list(itertools.islice(data.batches(num_workers=num_workers)(3), 3))
+    for index, clips in enumerate(late, 3):
+        again = AnimatedClips(people.images, people.landmarks, data.config)[index]
+        assert all(torch.equal(getattr(clips, name), getattr(again, name)) for name in clips.__dataclass_fields__)
+
+
+def test_processes_share_the_batches():
+    people = portraits()
+    data = AnimatedClips(people.images, people.landmarks, clip_config())
+    (third,) = itertools.islice(data.batches(rank=1, world_size=2)(1), 1)
+    assert torch.equal(third.frames, data[3].frames)
+
+
 def test_every_portrait_has_its_turn():
     # Of two portraits, each rigged twice and used once, four clips see each of them twice.
     seen = batches(4, clips_per_person=1, num_rigs=1, clips_per_rig=1, mirror=False, max_zoom=1.0, reshape=0.0)
@@ -79,7 +97,7 @@ def test_people_perform_where_there_are_performances():
 
     def openings(odds):
         config = clip_config(spoken_odds=odds, clips_per_person=4, mirror=False)
-        (clips,) = itertools.islice(AnimatedClips(people.images, people.landmarks, config, [still]), 1)
+        clips = AnimatedClips(people.images, people.landmarks, config, [still])[0]
         return clips.labels[..., LABELS.index("opening")].std()
 
     assert openings(1.0) < 1e-5  # all as in the performance, which does not move

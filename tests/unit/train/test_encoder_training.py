@@ -1,16 +1,15 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
 
-from tests.unit.train.clock import Stopped, tick
 from tests.unit.train.material import clip_config, portraits, small_preset
 from vivavoz.errors import ConfigError
 from vivavoz.presets import tiny
-from vivavoz.train import encoder_training
-from vivavoz.train.checkpoint import read_progress
 from vivavoz.train.clips import AnimatedClips, pictures
-from vivavoz.train.encoder_training import EncoderTraining, collect_features, held_loss, train_encoder
+from vivavoz.train.encoder_training import HELD_EVERY_STEPS, EncoderObjective, EncoderTraining, collect_features
+from vivavoz.train.loop import LoopConfig, Step, train
 from vivavoz.vae.vae import VAE
 
 
@@ -32,10 +31,10 @@ def test_features_are_what_the_encoder_sees_and_targets_what_it_shall_write():
     people = portraits()
     data = AnimatedClips(people.images, people.landmarks, clip_config(num_frames=5, reference_odds=(1.0,)))
     model = vae()
-    features, targets = collect_features(model, data, 2)
+    features, targets = collect_features(model, data.batches()(0), 2)
     assert features.shape == (20, small_preset().vae.feature_channels, 4, 4)  # 2 batches of 2 clips of 5 frames
     assert targets.shape == (20, 3)
-    last = list(itertools.islice(data, 2))[1]
+    last = data[1]
     with torch.no_grad():
         codes = model.encoder(pictures(last.frames).transpose(1, 2)).mean  # B K T h w
         again = model.encoder.encode_features(features[10:].float()).mean
@@ -49,25 +48,28 @@ def test_a_vae_without_frame_codes_is_refused():
         collect_features(plain, [], 0)
 
 
-def test_training_lowers_the_error_and_leaves_e1(tmp_path, monkeypatch):
-    tick(monkeypatch, encoder_training)
-    model, (features, targets), lines = vae(), samples(), []
+def objective(encoder, **changes):
+    settings = EncoderTraining(loop=LoopConfig(num_steps=50, learning_rate=5e-3, warmup_steps=5), batch_size=12)
+    return EncoderObjective(encoder, *samples(), replace(settings, **changes))
+
+
+def test_training_lowers_the_error_and_leaves_e1(tmp_path):
+    model = vae()
     shaped = {name: weight.clone() for name, weight in model.state_dict().items() if ".e2." not in name}
-    before = held_loss(model, features, targets)
-    settings = EncoderTraining(budget_s=50, batch_size=12, learning_rate=5e-3)
-    train_encoder(model, features, targets, settings, tmp_path, report=lines.append)
-    assert held_loss(model, features, targets) < 0.8 * before
-    assert [line["step"] for line in lines] == [50]
+    fitting = objective(model.encoder)
+    before = float(fitting.held_loss())
+    train(fitting, fitting.batches, fitting.settings.loop, tmp_path)
+    assert float(fitting.held_loss()) < 0.8 * before
     assert all(torch.equal(model.state_dict()[name], weight) for name, weight in shaped.items())
 
 
-def test_a_stopped_run_goes_on_to_the_same_number_of_steps(tmp_path, monkeypatch):
-    features, targets = samples()
-    settings = EncoderTraining(budget_s=4, batch_size=4, save_every_s=1)
-    tick(monkeypatch, encoder_training, stop_after=3)
-    with pytest.raises(Stopped):
-        train_encoder(vae(), features, targets, settings, tmp_path)
-    assert 0 < read_progress(tmp_path / "encoder.pt").step <= 3
-    tick(monkeypatch, encoder_training)
-    train_encoder(vae(1), features, targets, settings, tmp_path)
-    assert read_progress(tmp_path / "encoder.pt").step == 4
+def test_samples_that_are_held_back_are_measured_and_not_learnt_from():
+    fitting = objective(vae().encoder, held_share=0.25)
+    assert fitting.num_train == 18
+    assert max(int(batch.max()) for batch in itertools.islice(fitting.batches(0), 30)) == 17
+    batch = next(fitting.batches(0))
+    steps = [Step(index, 0.5, torch.Generator()) for index in (HELD_EVERY_STEPS - 2, HELD_EVERY_STEPS - 1)]
+    quiet, telling = (fitting(batch, step) for step in steps)
+    assert set(telling) - set(quiet) == {"held_code"}
+    assert not telling["held_code"].requires_grad
+    assert float(telling["held_code"]) == pytest.approx(float(fitting.held_loss()))

@@ -10,8 +10,8 @@ from vivavoz.train.recipes import LiteRecipe, lite_recipe
 def test_the_phases_share_the_budget():
     assert lite_recipe(minutes=90).budget_s == pytest.approx(90 * 60)
     one, two = lite_recipe(minutes=10), lite_recipe(minutes=20)
-    assert two.vae[1].training.budget_s == pytest.approx(2 * one.vae[1].training.budget_s)
-    assert two.generator[0].budget_s == pytest.approx(2 * one.generator[0].budget_s)
+    assert two.vae[1].training.loop.budget_s == pytest.approx(2 * one.vae[1].training.loop.budget_s)
+    assert two.generator[0].loop.budget_s == pytest.approx(2 * one.generator[0].loop.budget_s)
 
 
 def test_every_phase_fits_the_preset():

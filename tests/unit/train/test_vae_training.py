@@ -1,21 +1,21 @@
-import itertools
-import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from tests.unit.train.clock import Stopped, tick
 from tests.unit.train.material import clip_config, portraits, small_preset
 from vivavoz.data.rig_labels import LABELS
-from vivavoz.errors import DataError
-from vivavoz.train import vae_training
-from vivavoz.train.checkpoint import read_progress, read_weights
+from vivavoz.errors import TrainingError
 from vivavoz.train.clips import AnimatedClips
 from vivavoz.train.label_latents import LabelLatents
-from vivavoz.train.vae_training import VAETraining, decoder_loss, encode, label_references, latent_loss, train_vae
+from vivavoz.train.logs import read_log
+from vivavoz.train.loop import LoopConfig, Step, train
+from vivavoz.train.vae_training import VAEObjective, VAETraining, decoder_losses, encode, label_references, latent_loss
 from vivavoz.vae.vae import VAE
+
+SETTINGS = VAETraining(loop=LoopConfig(num_steps=1))
 
 
 def clips(**changes):
@@ -34,11 +34,11 @@ def probe():
 
 
 def a_batch(**changes):
-    return next(itertools.islice(clips(**changes), 1))
+    return clips(**changes)[0]
 
 
 def test_twenty_steps_lower_every_loss():
-    model, batch, settings = vae(), a_batch(clips_per_person=1), VAETraining(budget_s=1)
+    model, batch, settings = vae(), a_batch(clips_per_person=1), SETTINGS
     latents = LabelLatents(len(LABELS), model.config.latent_channels)
     target, known = latents(batch.labels, 1, 1), label_references(latents, batch, 1)
     reader = probe()
@@ -46,12 +46,14 @@ def test_twenty_steps_lower_every_loss():
     history = []
     for _ in range(20):
         latent = latent_loss(encode(model, batch), target, settings)
-        pixels, parts = decoder_loss(model, reader, batch, target, settings, reference_latents=known)
+        parts = decoder_losses(model, reader, batch, target, settings, reference_latents=known)
+        pixels = torch.stack(list(parts.values())).sum()
         (latent + pixels).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        history.append({"latent": float(latent.detach()), "pixels": float(pixels.detach()), **parts})
+        parts |= {"latent": latent, "pixels": pixels}
+        history.append({name: float(part.detach()) for name, part in parts.items()})
     assert set(history[0]) == {"latent", "pixels", "l1", "gradient", "flow", "mask", "paint", "place"}
     assert history[-1]["latent"] < 0.9 * history[0]["latent"]
     assert history[-1]["pixels"] < 0.95 * history[0]["pixels"]
@@ -59,25 +61,22 @@ def test_twenty_steps_lower_every_loss():
     assert history[-1]["place"] < 0.8 * history[0]["place"]
 
 
-def test_the_loss_is_the_sum_of_its_parts():
+def test_every_loss_has_its_occasion():
     model, batch = vae(), a_batch()
     z = LabelLatents(len(LABELS), model.config.latent_channels)(batch.labels, 1, 1)
-    assert "choice" in decoder_loss(model, probe(), a_batch(reference_odds=(0.0, 0.0, 1.0)), z, VAETraining(budget_s=1))[1]
+    assert "choice" in decoder_losses(model, probe(), a_batch(reference_odds=(0.0, 0.0, 1.0)), z, SETTINGS)
     for pixel_weight, expected in (
         (1.0, {"l1", "gradient", "flow", "mask", "paint", "place"}),
         (0.0, {"flow", "mask", "paint", "place"}),
     ):
-        settings = VAETraining(budget_s=1, pixel_weight=pixel_weight)
-        loss, parts = decoder_loss(model, probe(), batch, z, settings)
-        assert set(parts) == expected
-        assert float(loss.detach()) == pytest.approx(sum(parts.values()), rel=1e-5)
+        settings = replace(SETTINGS, pixel_weight=pixel_weight)
+        assert set(decoder_losses(model, probe(), batch, z, settings)) == expected
 
 
 def test_without_references_only_pixels_count():
     model, batch = vae(), a_batch(reference_odds=(1.0,))
     z = LabelLatents(len(LABELS), model.config.latent_channels)(batch.labels, 1, 1)
-    _, parts = decoder_loss(model, probe(), batch, z, VAETraining(budget_s=1))
-    assert set(parts) == {"l1", "gradient"}
+    assert set(decoder_losses(model, probe(), batch, z, SETTINGS)) == {"l1", "gradient"}
 
 
 def test_references_are_told_in_their_own_label_latents():
@@ -89,59 +88,59 @@ def test_references_are_told_in_their_own_label_latents():
     assert z[:, :, len(LABELS) :].abs().max() == 0
 
 
-def test_a_stopped_run_goes_on_to_the_same_number_of_steps(tmp_path, monkeypatch):
-    settings = VAETraining(budget_s=5, save_every_s=1, encoder_every=2)  # decodes the encoder's own latents at the end
-    tick(monkeypatch, vae_training)
-    train_vae(vae(), clips(), settings, tmp_path / "whole", num_workers=0)
-    whole = read_progress(tmp_path / "whole" / "vae.pt")
-    assert (whole.step, whole.seconds) == (5, 5.0)
-
-    tick(monkeypatch, vae_training, stop_after=3)
-    with pytest.raises(Stopped):
-        train_vae(vae(), clips(), settings, tmp_path / "stopped", num_workers=0)
-    saved = read_progress(tmp_path / "stopped" / "vae.pt")
-    assert 0 < saved.step <= 3
-    tick(monkeypatch, vae_training)
-    train_vae(vae(1), clips(), settings, tmp_path / "stopped", num_workers=0)
-    assert read_progress(tmp_path / "stopped" / "vae.pt") == whole
+def trained(model, folder, **changes):
+    settings = VAETraining(loop=LoopConfig(num_steps=4, log_every_steps=2), **changes)
+    train(VAEObjective(model, settings), clips(clips_per_person=1).batches(), settings.loop, folder)
+    return model
 
 
-def test_a_spent_budget_leaves_the_weights(tmp_path, monkeypatch):
-    tick(monkeypatch, vae_training)
-    settings = VAETraining(budget_s=2)
-    train_vae(vae(), clips(), settings, tmp_path, num_workers=0)
-    before = read_weights(tmp_path / "vae.pt", "vae")
-    model = vae(1)
-    train_vae(model, clips(), settings, tmp_path, num_workers=0)
-    assert read_progress(tmp_path / "vae.pt").step == 2
-    assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
+def changed(model, before):
+    return {name for name, weight in model.state_dict().items() if not torch.equal(weight, before[name])}
 
 
-def test_the_log_has_a_line_for_twenty_steps_and_hands_it_on(tmp_path, monkeypatch):
-    tick(monkeypatch, vae_training)
-    told = []
-    settings = VAETraining(budget_s=21, joint_odds=0.0, encoder_every=10)
-    train_vae(vae(), clips(clips_per_person=1), settings, tmp_path, num_workers=0, report=told.append)
-    lines = [json.loads(line) for line in (tmp_path / "vae.jsonl").read_text().splitlines()]
-    assert lines == told
-    assert [line["step"] for line in lines] == [20]
-    assert lines[0]["seconds"] == 20
-    assert {"latent", "l1", "gradient", "flow", "mask", "paint", "norm"} <= set(lines[0])
-    assert all(math.isfinite(value) for value in lines[0].values())
+def test_a_run_trains_all_or_leaves_e1(tmp_path):
+    before = {name: weight.clone() for name, weight in vae().state_dict().items()}
+    everything = changed(trained(vae(), tmp_path / "all", joint_odds=1.0), before)
+    part = changed(trained(vae(), tmp_path / "part", joint_odds=1.0, freeze_e1=True), before)
+    for found in (everything, part):
+        assert any(name.startswith("encoder.e2.") for name in found)
+        assert any(name.startswith("head.") for name in found)
+    assert any(name.startswith("encoder.e1.") for name in everything)
+    assert not any(name.startswith("encoder.e1.") for name in part)
+    last = read_log(tmp_path / "all")[-1]
+    assert {"latent", "l1", "gradient", "flow", "mask", "paint", "place", "norm"} <= set(last)
+    assert all(math.isfinite(value) for value in last.values())
 
 
-def test_a_foreign_checkpoint_is_refused(tmp_path):
-    (tmp_path / "vae.pt").write_text("something else")
-    with pytest.raises(DataError, match="expected a checkpoint"):
-        train_vae(vae(), clips(), VAETraining(budget_s=1), tmp_path, num_workers=0)
+def test_clips_without_references_need_pixels(tmp_path):
+    settings = VAETraining(loop=LoopConfig(num_steps=1), pixel_weight=0.0)
+    with pytest.raises(TrainingError, match="nothing to learn"):
+        train(VAEObjective(vae(), settings), clips(reference_odds=(1.0,)).batches(), settings.loop, tmp_path)
 
 
-def test_a_frozen_e1_stays_while_the_rest_learns(tmp_path, monkeypatch):
-    tick(monkeypatch, vae_training)
-    model = vae()
-    before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    train_vae(model, clips(), VAETraining(budget_s=3, freeze_e1=True, encoder_every=1), tmp_path, num_workers=0)
-    changed = {name for name, weight in model.state_dict().items() if not torch.equal(weight, before[name])}
-    assert not any(name.startswith("encoder.e1.") for name in changed)
-    assert any(name.startswith("encoder.e2.") for name in changed)
-    assert any(name.startswith("head.") for name in changed)
+def step(index=0, seed=0):
+    return Step(index, 0.5, torch.Generator().manual_seed(seed))
+
+
+def test_the_encoder_learns_as_often_as_it_is_told():
+    batch = a_batch()
+
+    def learns(index, **changes):
+        return "latent" in VAEObjective(vae(), VAETraining(loop=LoopConfig(num_steps=9), **changes))(batch, step(index))
+
+    assert not learns(2)
+    assert [learns(index, encoder_every=3) for index in range(6)] == [False, False, True, False, False, True]
+    assert learns(0, joint_odds=1.0)
+
+
+def test_a_person_is_misjudged_alike_in_all_pictures():
+    settings = VAETraining(loop=LoopConfig(num_steps=9), label_noise=0.0, bias_noise=0.5)
+    objective = VAEObjective(vae(), settings)
+    objective.latents = LabelLatents(len(LABELS), 64)
+    frames, references = torch.zeros(6, 64, 1, 3, 3), torch.zeros(2, 2, 64, 3, 3)
+    z, known = objective._misjudged(frames, references, torch.Generator().manual_seed(0))
+    assert torch.equal(known[:, :1].expand_as(known), known)
+    assert torch.equal(z[:, :, 0], known[:, 0].repeat_interleave(3, dim=0))
+    assert not torch.equal(known[0], known[1])
+    assert float(known[:, :, : len(LABELS)].std()) == pytest.approx(0.5, rel=0.3)
+    assert known[:, :, len(LABELS) :].abs().max() == 0

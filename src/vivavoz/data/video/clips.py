@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vivavoz.audio.reading import is_silent, read_audio
 from vivavoz.audio.resample import StreamingResampler
 from vivavoz.data.phonemes import Phoneme
-from vivavoz.data.shards.clip import PHONEMES, STATES, Clip, ClipInfo
+from vivavoz.data.shards.clip import PHONEMES, Clip, ClipInfo
 from vivavoz.data.shards.manifest import Rejection, split_of
 from vivavoz.data.video.faces import FaceReader, Landmarks
 from vivavoz.data.video.limits import Limits, Reason, judge_picture, judge_sound
@@ -32,6 +32,7 @@ from vivavoz.data.video.rate import Picture, at_constant_rate
 from vivavoz.data.video.sources import VideoSource
 from vivavoz.data.video.survey import Piece, look, plan
 from vivavoz.data.video.sync import estimate_offset
+from vivavoz.engine.controls import STATES
 from vivavoz.errors import AudioError, DataError
 from vivavoz.media.image import MIN_SIDE_PX, Pixels
 from vivavoz.media.video import Video, read_video

@@ -1,0 +1,70 @@
+"""What a run tells while it learns: a JSON line now and then, and the same for TensorBoard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from vivavoz.train.checkpoint import Progress
+
+LOG_FILE = "log.jsonl"
+
+
+class RunLog:
+    """`log.jsonl` and TensorBoard's events of one run, going on behind `first_step`: lines of steps that are done again go."""
+
+    def __init__(
+        self, folder: Path, *, first_step: int, writes: bool, report: Callable[[dict[str, float]], None] | None = None
+    ) -> None:
+        self._path, self._report, self._writes = folder / LOG_FILE, report, writes
+        self._board = _board(folder, first_step) if writes else None
+        if writes and self._path.exists():
+            lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
+            self._path.write_text("".join(line for line in lines if _step_of(line) <= first_step), encoding="utf-8")
+
+    def write(self, progress: Progress, values: Mapping[str, Sequence[float]]) -> None:
+        """A line with the means of `values` since the last; `skipped` is counted, not averaged."""
+        line: dict[str, float] = {"step": progress.step, "seconds": round(progress.seconds, 1)}
+        line |= {name: sum(v) if name == "skipped" else sum(v) / len(v) for name, v in values.items() if v}
+        if not self._writes:
+            return
+        with self._path.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(line) + "\n")
+        if self._board is not None:
+            for name, value in line.items():
+                if name not in ("step", "seconds"):
+                    self._board.add_scalar(name, value, progress.step)
+        if self._report is not None:
+            self._report(line)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._board is not None:
+            self._board.close()
+
+
+def read_log(folder: Path) -> list[dict[str, float]]:
+    """All lines of a run's log; none where there is no log yet."""
+    path = folder / LOG_FILE
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def _board(folder: Path, first_step: int):  # type: ignore[no-untyped-def]
+    """TensorBoard's writer; None where it is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=first_step + 1 if first_step else None)
+
+
+def _step_of(line: str) -> int:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):  # cut short by a kill
+        return 2**62
