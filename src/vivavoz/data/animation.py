@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from vivavoz.data.corpus import FULL_SCALE, Portraits, Reader, Report, prepare_portraits, prepare_speech
 from vivavoz.data.emotions import random_feelings
+from vivavoz.data.gaze import gaze_angles
 from vivavoz.data.motion import COLUMN
 from vivavoz.data.performance import Performance, PerformanceConfig, State, perform
 from vivavoz.data.phonemes import SILENCE, Phoneme
@@ -23,21 +24,20 @@ from vivavoz.data.rig import Rig
 from vivavoz.data.rig_labels import in_units
 from vivavoz.data.shards.archive import write_shard
 from vivavoz.data.shards.clip import MAX_FRAMES, PHONEMES, Clip, ClipInfo
+from vivavoz.data.shards.codec import CODEC_VERSION
 from vivavoz.data.shards.manifest import Manifest, split_of
 from vivavoz.data.talkers import Talkers
 from vivavoz.data.tasks import TaskResult, run_tasks, shard_url
 from vivavoz.errors import ConfigError
 from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
 
+ANIMATOR_VERSION: Final = 1
+"""Raised when the same plan, portrait and reading give another clip: shards of before are then made again."""
 CLIPS_PER_SHARD: Final = 24
 MIN_SPEECH_FRAMES: Final = 4 * FRAME_RATE
 """Shorter pieces of recordings are not spoken."""
 _ROOM_NOISE: Final = 1e-4
 """Deviation of the sound of pauses that are put in: a room is never quite silent."""
-_WIDE_EYE: Final = 0.42
-"""Radius of an eyeball in widths of its eye."""
-_LEVEL_GAZE: Final = 0.065
-"""How far above its corners' line an eye's iris is when it looks ahead, in eye widths."""
 _LIVELY: Final = PerformanceConfig(turn_deg=13.0)
 
 
@@ -130,7 +130,8 @@ def animate(
     ]
     del people, readers  # the workers, this process maybe among them, load their own
     work = functools.partial(make_shard, portraits=portraits, speech=speech, talkers=talkers, cache=cache, folder=folder)
-    return run_tasks(tasks, work, folder, ray_address=ray_address, num_processes=num_processes, report=report)
+    made_by = f"animator {ANIMATOR_VERSION}, codec {CODEC_VERSION}"
+    return run_tasks(tasks, work, folder, made_by=made_by, ray_address=ray_address, num_processes=num_processes, report=report)
 
 
 def plan_clips(portraits: Sequence[str], readings: Sequence[tuple[str, int]], *, hours: float, seed: int) -> list[ClipPlan]:
@@ -218,7 +219,7 @@ def clip_labels(performance: Performance, rig: Rig) -> dict[str, NDArray]:
     """Every label that a clip can have, as `shards.clip.LABELS` says, from what was done rather than from what is seen."""
     motion = performance.motion
     labels, shape = rig.labels(motion), rig.expressions(motion)
-    gaze = np.stack([in_units(labels, "gaze_x"), in_units(labels, "gaze_y") - _LEVEL_GAZE], 1) / _WIDE_EYE
+    gaze = gaze_angles(np.stack([in_units(labels, "gaze_x"), in_units(labels, "gaze_y")], 1))
     pose = np.stack([in_units(labels, name) for name in ("yaw", "pitch", "roll")], 1)
     width = np.linalg.norm(shape[:, 291] - shape[:, 61], axis=1)
     lips = np.stack([in_units(labels, "opening"), width, shape[:, 17, 1] - shape[:, 0, 1]], 1)
@@ -226,7 +227,7 @@ def clip_labels(performance: Performance, rig: Rig) -> dict[str, NDArray]:
         "state": performance.states,
         "expression": performance.feelings.expressions(),
         "expression_intensity": performance.feelings.intensities(),
-        "gaze": np.arcsin(np.clip(gaze, -0.95, 0.95)).astype(np.float32),
+        "gaze": gaze,
         "head_pose": np.radians(pose).astype(np.float32),
         "blink": motion[:, [COLUMN["blink_left"], COLUMN["blink_right"]]],
         "lip_shape": lips.astype(np.float32),

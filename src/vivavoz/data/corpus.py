@@ -5,7 +5,6 @@ Legend: `P` portraits, `N` samples at 16 kHz.
 """
 
 import hashlib
-import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -28,6 +27,7 @@ from vivavoz.data.warp import PORTRAIT_SIZE_PX
 from vivavoz.errors import AudioError, DataError, ImageError
 from vivavoz.media.crop import crop_portrait
 from vivavoz.media.image import read_image
+from vivavoz.media.output import whole_file, writing
 
 PICTURE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff")
 SOUND_SUFFIXES: Final = (".flac", ".wav", ".mp3", ".ogg", ".opus", ".m4a")
@@ -98,6 +98,7 @@ def prepare_portraits(folder: Path, cache: Path, *, detect: Detect = detect_land
 
     Raises:
         DataError: no such folder, no picture in it that can be used, MediaPipe is missing, or a damaged cache.
+        OutputError: the cache cannot be written.
     """
     paths = _files(folder, PICTURE_SUFFIXES, "pictures")
     stored = cache / f"portraits-{_hash_of_all(folder, paths)}.npz"
@@ -147,6 +148,7 @@ def prepare_speech(
 
     Raises:
         DataError: no such folder, no recording in it that can be used, pocketsphinx is missing, or a damaged cache.
+        OutputError: the cache cannot be written.
     """
     paths = _files(folder, SOUND_SUFFIXES, "recordings")
     stored = [cache / "speech" / f"{_hash(path, path.with_suffix('.txt'))}.npz" for path in paths]
@@ -256,12 +258,10 @@ def _hash_of_all(folder: Path, paths: Sequence[Path]) -> str:
 
 
 def _save(path: Path, **arrays: NDArray) -> None:
-    """Write beside, then rename: a kill at any moment leaves a whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.part")
-    with temporary.open("wb") as file:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path, (path.suffix,)) as temporary, writing(path), temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
-    temporary.replace(path)
 
 
 def _load(path: Path, *names: str) -> list[NDArray]:

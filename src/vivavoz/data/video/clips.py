@@ -159,17 +159,19 @@ def _clip(
     start = _first_frame(source) + piece.start
     left, top, side = piece.square
     samples = _part(sound, start, len(crops), 0.0)
-    voice = float((senses.voice(samples, len(crops)) > SPEAKING_ABOVE).mean())
-    offset = estimate_offset(labels["lip_shape"], samples) if voice >= limits.min_voice else None
-    reasons = [*judge_picture(measures, limits), *judge_sound(voice, offset, limits)]
+    voice = senses.voice(samples, len(crops))
+    spoken = float((voice > SPEAKING_ABOVE).mean())
+    offset = estimate_offset(labels["lip_shape"], samples) if spoken >= limits.min_voice else None
+    reasons = [*judge_picture(measures, limits), *judge_sound(spoken, offset, limits)]
     if reasons or offset is None:
         return _rejection(source, piece, reasons)
     corrected = abs(offset.offset_s) > limits.max_uncorrected_s
     if corrected:
         samples = _part(sound, start, len(crops), offset.offset_s)
+        voice = senses.voice(samples, len(crops))
     facts = {
         "start_s": start / FRAME_RATE,
-        "voice": voice,
+        "voice": spoken,
         "sync_offset_s": offset.offset_s,
         "sync_r": offset.r,
         "sync_confidence": offset.confidence,
@@ -177,7 +179,7 @@ def _clip(
         "repeated": repeated,
         **asdict(measures),
     }
-    labels["state"] = _states(senses.voice(samples, len(crops)))
+    labels["state"] = _states(voice)
     words = [word.text for word in source.words if start <= word.start_s * FRAME_RATE < start + len(crops)]
     if senses.phonemes is not None:
         labels["phoneme"] = _phoneme_classes(senses.phonemes(samples, words), len(crops))
