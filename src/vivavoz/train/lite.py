@@ -173,7 +173,10 @@ def _train_vae(vae: VAE, portraits: Portraits, readers: Sequence[Reader], phases
     for number, phase in enumerate(recipe.vae, 1):
         name, loop = f"vae-{number}", phase.training.loop
         if not phases.is_done(name, loop):
-            phases.train(name, VAEObjective(vae, phase.training), batches(phase.clips), loop)
+            objective = VAEObjective(vae, phase.training)
+            if number > 1:
+                load_part(phases.out / f"vae-{number - 1}", "probe", objective.probe)
+            phases.train(name, objective, batches(phase.clips), loop)
         phases.finish(name, loop, part="vae", module=vae)
         if number == 1:
             _train_e2(vae, batches(recipe.encoder_clips), phases)

@@ -84,7 +84,7 @@ def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
     )
     pixels = VAEPhase(
         clips=replace(clips, reference_odds=(0.03, 0.67, 0.18, 0.12), seed=2),
-        training=replace(learning, loop=loop(0.2, 8e-4, warmup_steps=50), pixel_weight=0.2, place_weight=0.0),
+        training=replace(learning, loop=loop(0.2, 8e-4, warmup_steps=50), pixel_weight=0.2),
     )
     together = VAEPhase(
         clips=replace(clips, reference_odds=(0.01, 0.67, 0.17, 0.15), seed=3),
@@ -93,7 +93,7 @@ def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
             loop=loop(0.2, 7e-4, warmup_steps=50),
             pixel_weight=0.4,
             choice_weight=6.0,
-            place_weight=0.0,
+            place_weight=1.0,
             bias_noise=0.5,
             joint_odds=0.75,
         ),
