@@ -85,6 +85,8 @@ class SqueezeNetDistance(nn.Module):
     The backbone's weights are not those that LPIPS's heads were fitted to, so its numbers are not LPIPS's.
     """
 
+    mean: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.first = nn.Conv2d(3, 64, 3, stride=2)
