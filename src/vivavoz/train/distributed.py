@@ -48,7 +48,7 @@ class Parallel:
         if self.kind == "ddp":
             return DistributedDataParallel(module, find_unused_parameters=True)
         if self.kind == "fsdp":
-            for child in module.modules():
+            for child in reversed(list(module.modules())):  # the inner ones first, as FSDP asks
                 if isinstance(child, nn.ModuleList):
                     for block in child:
                         if any(parameter.requires_grad for parameter in block.parameters()):

@@ -73,6 +73,8 @@ def encode_corpus(
     if preset.working_size > max(SIZES_PX):
         raise ConfigError(f"{weights} sees pictures of {preset.working_size} px, expected at most {max(SIZES_PX)}")
     manifest = Manifest.load(shards)
+    if any("flac" not in clip.members for shard in manifest.shards for clip in shard.clips):
+        raise DataError(f"{shards} holds no pictures and sound; give the shards that `vivavoz data` makes")
     info = LatentsInfo(
         weights=_digest(source),
         size_px=preset.working_size,
@@ -148,8 +150,6 @@ def _encode_clip(clip: StoredClip, url: str, model: Model, size_px: int) -> Enco
 
 
 def _member(clip: StoredClip, suffix: str, url: str) -> bytes:
-    if suffix not in clip.members:
-        raise DataError(f"{url} has no {suffix} for clip {clip.info.key}; give the shards that `vivavoz data` makes")
     start, length = clip.members[suffix]
     return read_bytes(url, start, start + length)
 
