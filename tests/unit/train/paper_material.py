@@ -53,14 +53,14 @@ def latent_recipe(**changes):
 
 
 def main() -> None:
-    """`paper_material.py SHARDS LATENTS OUT`: both recipes, by DDP and by FSDP2."""
+    """`paper_material.py SHARDS LATENTS OUT`: the generator by DDP, then by FSDP2, and a phase of the VAE by FSDP2."""
     shards, latents, out = sys.argv[1:]
-    with parallel_processes("ddp") as parallel:
-        for kind in ("ddp", "fsdp"):
-            parallel = replace(parallel, kind=kind)
-            folder = Path(out) / kind
-            train_video(shards, folder / "video", video_recipe(checkpointing=True), choose_perceptual(), parallel=parallel)
-            train_latents(latents, folder / "latents", latent_recipe(checkpointing=True), parallel=parallel)
+    recipe = video_recipe(checkpointing=True)
+    with parallel_processes("ddp") as ddp:
+        train_latents(latents, Path(out, "ddp"), latent_recipe(), parallel=ddp)
+        fsdp = replace(ddp, kind="fsdp")
+        train_latents(latents, Path(out, "fsdp"), latent_recipe(checkpointing=True), parallel=fsdp)
+        train_video(shards, Path(out, "fsdp"), replace(recipe, phases=recipe.phases[:1]), choose_perceptual(), parallel=fsdp)
 
 
 if __name__ == "__main__":

@@ -83,13 +83,15 @@ def test_two_processes_with_ddp_and_fsdp_do_what_one_does_in_two_batches(shards,
     command += ["-m", "tests.unit.train.paper_material", shards, latents, str(tmp_path)]
     run = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-3000:]
+    for found, phase in (
+        ("ddp/generator", "latents/generator"),
+        ("fsdp/generator", "latents/generator"),
+        ("fsdp/vae-1", "video/vae-1"),
+    ):
+        for one, two in zip(losses(whole / phase), losses(tmp_path / found), strict=True):
+            assert two == pytest.approx(one, rel=1e-4, abs=1e-8), found
     for kind in ("ddp", "fsdp"):
-        for phase in PHASES:
-            one, two = losses(whole / phase), losses(tmp_path / kind / phase)
-            for first, second in zip(one, two, strict=True):
-                # Adam divides by gradients' size: where these are next to nothing, rounding grows from phase to phase.
-                assert second == pytest.approx(first, rel=5e-3 if phase.endswith("vae-2") else 1e-4, abs=1e-8), (kind, phase)
-        load(tmp_path / kind / "latents" / "weights", device="cpu")
+        load(tmp_path / kind / "weights", device="cpu")
 
 
 def test_a_step_that_cannot_be_divided_is_refused(shards, latents, tmp_path):
