@@ -38,29 +38,29 @@ def write_weights(folder, seed=0):
     return str(folder)
 
 
-def video_recipe(**changes):
-    """Three steps of each of two phases, every one in the log and in a checkpoint."""
+def video_recipe(save_every_s=1e-9, **changes):
+    """Three steps of each of two phases, every one in the log and, as it is, in a checkpoint."""
     recipe = replace(shortened_video(tiny_vae_recipe(), 3), preset=tiniest(), **changes)
-    loops = [replace(phase.loop, save_every_s=1e-9) for phase in recipe.phases]
+    loops = [replace(phase.loop, save_every_s=save_every_s) for phase in recipe.phases]
     phases = [replace(phase, loop=loop, batch_size=2) for phase, loop in zip(recipe.phases, loops, strict=True)]
     return replace(recipe, phases=tuple(phases))
 
 
-def latent_recipe(**changes):
+def latent_recipe(save_every_s=1e-9, **changes):
     """Three steps on windows of 8 latents."""
     recipe = replace(shortened_latent(tiny_generator_recipe(), 3), preset=tiniest(), **changes)
-    return replace(recipe, loop=replace(recipe.loop, save_every_s=1e-9))
+    return replace(recipe, loop=replace(recipe.loop, save_every_s=save_every_s))
 
 
 def main() -> None:
     """`paper_material.py SHARDS LATENTS OUT`: the generator by DDP, then by FSDP2, and a phase of the VAE by FSDP2."""
     shards, latents, out = sys.argv[1:]
-    recipe = video_recipe(checkpointing=True)
+    recipe = video_recipe(1e9, checkpointing=True)
     with parallel_processes("ddp") as ddp:
-        train_latents(latents, Path(out, "ddp"), latent_recipe(), parallel=ddp)
+        train_latents(latents, Path(out, "ddp"), latent_recipe(1e9), parallel=ddp)
         fsdp = replace(ddp, kind="fsdp")
-        train_latents(latents, Path(out, "fsdp"), latent_recipe(checkpointing=True), parallel=fsdp)
-        train_video(shards, Path(out, "fsdp"), replace(recipe, phases=recipe.phases[:1]), choose_perceptual(), parallel=fsdp)
+        train_latents(latents, Path(out, "fsdp"), latent_recipe(1e9, checkpointing=True), parallel=fsdp)
+        train_video(shards, Path(out, "video"), replace(recipe, phases=recipe.phases[:1]), choose_perceptual(), parallel=fsdp)
 
 
 if __name__ == "__main__":
