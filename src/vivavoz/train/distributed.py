@@ -7,6 +7,7 @@ processes must call the same blocks in a step.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ class Parallel:
         if self.kind == "ddp":
             return DistributedDataParallel(module, find_unused_parameters=True)
         if self.kind == "fsdp":
+            # It warns that blocks give views, which must not be written in place; nothing here does.
+            warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
             for child in reversed(list(module.modules())):  # the inner ones first, as FSDP asks
                 if isinstance(child, nn.ModuleList):
                     for block in child:
