@@ -1,11 +1,14 @@
 """How fast the portrait animator is, whether its pictures show what it says, and whether its lips move as a real speaker's: JSON.
 
-    python benchmarks/animator.py --portraits DIR --speech DIR --cache DIR [--grid DIR] [--frames 2000] [-o report.json]
+    python benchmarks/animator.py --portraits DIR --speech DIR --cache DIR [--grid DIR] [--frames 2000]
+        [--espeak en-us,de,fr-fr] [-o report.json]
 
 - speed: pictures per second of one core, with and without flow and mask.
 - seen: landmarks found again (MediaPipe) in pictures of 256 pixels, against the animator's own; lips that close on p, b and m.
 - grid: videos of the GRID corpus with their `.align` files; the lips that the same sound drives, against the speaker's. Words are
   aligned (and, with --recognise, recognised as well); loudness alone is measured beside.
+- synthesised: the animator's own lips while espeak-ng speaks 20 sentences a language: how many p, b and m find them closed
+  in a picture of the very sound, and how far they open for open vowels.
 """
 
 import argparse
@@ -23,16 +26,27 @@ import numpy as np
 
 from vivavoz.audio.reading import read_audio
 from vivavoz.data.corpus import Portraits, Reader, prepare_portraits, prepare_speech
+from vivavoz.data.espeak import VARIANTS, Voice, speak
+from vivavoz.data.landmarks import face_mesh
 from vivavoz.data.performance import perform
 from vivavoz.data.phonemes import Phoneme, align, recognise
 from vivavoz.data.prosody import band_loudness, num_frames_of
 from vivavoz.data.rig import Rig
 from vivavoz.data.rig_labels import in_units
-from vivavoz.data.visemes import LIPS, LOUDNESS_RATE_HZ, lip_motion
+from vivavoz.data.talkers import talkers
+from vivavoz.data.visemes import CLOSURES, LIPS, LOUDNESS_RATE_HZ, lip_motion
 from vivavoz.errors import DataError
 from vivavoz.evaluate.metrics import pearson
-from vivavoz.evaluate.mouth import FindLandmarks, closure_hits, face_finder, lip_opening, loudness_mouth, measure_openings
+from vivavoz.evaluate.mouth import (
+    CLOSED_SHARE,
+    FindLandmarks,
+    closure_hits,
+    lip_opening,
+    loudness_mouth,
+    measure_openings,
+)
 from vivavoz.media.video import read_video
+from vivavoz.timing import FRAME_RATE, SAMPLE_RATE_HZ
 
 Figures = dict[str, Any]
 _LAGS = (-1, 0, 1)
@@ -45,11 +59,13 @@ def main() -> None:
     people = prepare_portraits(options.portraits, options.cache)
     readers = prepare_speech(options.speech, options.cache)
     figures: Figures = {"speed_fps": speed(people, readers[0])}
-    with face_finder() as find:
+    with face_mesh() as find:
         if options.frames:
             figures["seen"] = seen(people, readers, options.frames, find)
         if options.grid is not None:
             figures["grid"] = grid(sorted(options.grid.glob("*.mp4"))[: options.clips], find, recognise_too=options.recognise)
+    if options.espeak:
+        figures["synthesised"] = {language: synthesised(people, language) for language in options.espeak.split(",")}
     text = json.dumps(figures, indent=1)
     print(text)
     if options.output is not None:
@@ -102,6 +118,34 @@ def seen(people: Portraits, readers: list[Reader], num_frames: int, find: FindLa
         "opening_r_lowest": min(rs),
         "closures": count,
         "closed_percent": 100 * hits / max(count, 1),
+    }
+
+
+def synthesised(people: Portraits, language: str, num_sentences: int = 20) -> Figures:
+    """Lips that close, of one portrait that speaks sentences in one voice after the other."""
+    rig = Rig.from_image(people.images[0], people.landmarks[0])
+    ((_, sentences),) = talkers([language]).sentences
+    closed, open_wide, seconds = [], [], 0.0
+    for number, sentence in enumerate(sentences[:num_sentences]):
+        (said,), _ = speak([sentence], Voice(language=language, variant=VARIANTS[number % len(VARIANTS)]))
+        openings = in_units(rig.labels(perform(said.samples, seed=number, phonemes=said.phonemes).motion), "opening")
+        openings = openings / np.percentile(openings, 95)
+        seconds += len(said.samples) / SAMPLE_RATE_HZ
+        for sound in said.phonemes:
+            pictures = openings[int(sound.start_s * FRAME_RATE) : int(np.ceil(sound.end_s * FRAME_RATE))]
+            if sound.symbol in CLOSURES:
+                closed.append(float(pictures.min()))
+            elif sound.symbol in ("AA", "AE", "AY", "AW"):
+                open_wide.append(float(pictures.max()))
+    return {
+        "sentences": min(num_sentences, len(sentences)),
+        "seconds": seconds,
+        "closures": len(closed),
+        "closed_percent": 100 * float(np.mean(np.array(closed) < CLOSED_SHARE)),
+        "closure_opening_median": median(closed),
+        "closure_opening_widest": max(closed),
+        "open_vowels": len(open_wide),
+        "open_vowel_opening_median": median(open_wide),
     }
 
 
@@ -160,6 +204,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--clips", type=int, default=300, help="of GRID, at most")
     parser.add_argument("--frames", type=int, default=2000, help="animated pictures in which landmarks are found again")
     parser.add_argument("--recognise", action="store_true", help="drive GRID's lips by recognised sounds as well")
+    parser.add_argument("--espeak", metavar="LANG[,LANG...]", help="languages that espeak-ng speaks")
     parser.add_argument("-o", "--output", type=Path)
     return parser.parse_args()
 

@@ -7,7 +7,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from vivavoz.engine.avatar import Avatar
-    from vivavoz.engine.controls import StreamControls
+    from vivavoz.engine.control_file import read_control_track
+    from vivavoz.engine.controls import ControlTrack, StreamControls
     from vivavoz.engine.generate import Progress, Summary, generate
     from vivavoz.engine.latency import LatencyBudget, latency_budget
     from vivavoz.engine.model import Model
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Avatar": "vivavoz.engine.avatar",
+    "ControlTrack": "vivavoz.engine.controls",
     "Frame": "vivavoz.engine.stream",
     "LatencyBudget": "vivavoz.engine.latency",
     "Model": "vivavoz.engine.model",
@@ -32,11 +34,13 @@ _HOMES = {
     "latency_budget": "vivavoz.engine.latency",
     "load": "vivavoz.engine.weights",
     "preset_by_name": "vivavoz.presets",
+    "read_control_track": "vivavoz.engine.control_file",
     "save_model": "vivavoz.engine.weights",
 }
 
 __all__ = [
     "Avatar",
+    "ControlTrack",
     "Frame",
     "LatencyBudget",
     "Model",
@@ -52,6 +56,7 @@ __all__ = [
     "latency_budget",
     "load",
     "preset_by_name",
+    "read_control_track",
     "save_model",
 ]
 

@@ -52,6 +52,37 @@ def pictures(path: Path) -> np.ndarray:
     return np.stack([image for _, image in read_video(path).frames()])
 
 
+def test_wishes_change_the_video_and_a_file_says_the_same(inputs: Path, tmp_path: Path) -> None:
+    assert run(inputs, tmp_path / "plain.mp4") == 0
+    wishes = ("--state", "listening", "--expression", "happy:0.7", "--gaze=-0.2,0", "--pose", "0.1,0,0")
+    assert run(inputs, tmp_path / "asked.mp4", *wishes) == 0
+    row = {"time_s": -1, "state": "listening", "expression": "happy", "expression_intensity": 0.7}
+    (tmp_path / "wishes.json").write_text(json.dumps([{**row, "gaze_rad": [-0.2, 0.0], "head_pose_rad": [0.1, 0.0, 0.0]}]))
+    assert run(inputs, tmp_path / "file.mp4", "--controls", str(tmp_path / "wishes.json")) == 0
+    plain, asked, file = (pictures(tmp_path / f"{name}.mp4") for name in ("plain", "asked", "file"))
+    assert not np.array_equal(plain, asked)
+    assert np.array_equal(asked, file)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--gaze", "left"), "--gaze has 'left', expected 2 numbers"),
+        (("--pose", "1,2"), "--pose has '1,2', expected 3 numbers"),
+        (("--expression", "smug"), "expression is 'smug'"),
+        (("--expression", "happy:much"), "--expression has 'much', expected 1 number"),
+        (("--state", "asleep"), "state is 'asleep'"),
+        (("--state", "idle", "--controls", "a.json"), "--controls and --state"),
+    ],
+)
+def test_wishes_that_cannot_be_are_told(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], complaint: str
+) -> None:
+    assert run(inputs, tmp_path / "a.mp4", *options) == 2
+    assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "a.mp4").exists()
+
+
 def coarse(video: np.ndarray) -> np.ndarray:
     """Grey levels of 8 x 8 tiles, `(T, 8, 8)`: what H.264 keeps even of noise."""
     luma = video @ np.array([0.2126, 0.7152, 0.0722])

@@ -97,7 +97,7 @@ def test_controls_reach_the_generator() -> None:
     avatar = tiny_avatar()
     samples = speech(6_400)
     wish = StreamControls(
-        state="idle", expression=2, expression_intensity=0.5, gaze_rad=(0.1, 0.2), head_pose_rad=(0.3, 0.0, -0.1)
+        state="idle", expression="sad", expression_intensity=0.5, gaze_rad=(0.1, 0.2), head_pose_rad=(0.3, 0.0, -0.1)
     )
     controls = Controls(
         state=torch.full((1, 4), 2),

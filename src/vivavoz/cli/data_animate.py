@@ -1,4 +1,4 @@
-"""`vivavoz data animate`: talking portraits from pictures and recordings."""
+"""`vivavoz data animate`: talking portraits from pictures, and recordings or synthesised speech."""
 
 from __future__ import annotations
 
@@ -17,10 +17,20 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--portraits", required=True, type=Path, metavar="DIR", help="pictures of faces, one per person")
     parser.add_argument(
         "--speech",
-        required=True,
         type=Path,
         metavar="DIR",
         help="recordings of English speech; their words may lie in a .txt beside",
+    )
+    parser.add_argument(
+        "--espeak",
+        metavar="LANG[,LANG...]",
+        help="speech that espeak-ng makes, instead of recordings or beside them: en-us,de,fr-fr (apt install espeak-ng)",
+    )
+    parser.add_argument(
+        "--text",
+        type=Path,
+        metavar="FILE",
+        help="what espeak-ng says: one sentence a line, LANG|sentence (default: sentences in en, de, fr, es, it, pl)",
     )
     parser.add_argument("-o", "--output", required=True, metavar="SHARDS", help="folder or URL of the corpus")
     parser.add_argument("--hours", required=True, type=float, metavar="H", help="length of the corpus, at least")
@@ -36,15 +46,23 @@ def run(options: argparse.Namespace) -> None:
     """Animate; progress goes to stderr, what came of it to stdout."""
     from vivavoz.cli.training_progress import showing_training
     from vivavoz.data.animation import animate
+    from vivavoz.data.talkers import talkers
     from vivavoz.errors import ConfigError
 
+    if options.speech is None and options.espeak is None:
+        raise ConfigError("got no speech, expected recordings or languages: add --speech DIR, --espeak LANG[,LANG...] or both")
+    if options.text is not None and options.espeak is None:
+        raise ConfigError(f"got the text {options.text} and nobody to speak it; add --espeak LANG[,LANG...]")
     if options.cache is None and "://" in options.output:
         raise ConfigError(f"got the URL {options.output} and no cache; expected a folder for prepared files: add --cache DIR")
+    languages = [part.strip() for part in (options.espeak or "").split(",")]
+    voices = None if options.espeak is None else talkers(languages, options.text)
     with showing_training() as report:
         manifest = animate(
             options.portraits,
             options.speech,
             options.output,
+            talkers=voices,
             hours=options.hours,
             seed=options.seed,
             cache=options.cache or Path(options.output) / ".prepared",

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vivavoz.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vivavoz.engine.controls import Wishes
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -27,6 +32,16 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--crop", choices=("auto", "none"), default="auto", help="find and frame the face, or take the centre square"
     )
+    wishes = parser.add_argument_group(
+        "what the face does beside speaking", "left to the model where not given; angles in radians"
+    )
+    wishes.add_argument("--state", metavar="STATE", help="speaking, listening or idle")
+    wishes.add_argument(
+        "--expression", metavar="NAME[:INTENSITY]", help="neutral, happy, sad, angry, surprised, afraid, disgusted"
+    )
+    wishes.add_argument("--gaze", metavar="YAW,PITCH", help="of the eyes: to the right of the picture, up; for example 0.2,0")
+    wishes.add_argument("--pose", metavar="YAW,PITCH,ROLL", help="of the head: right, up, tipped to the right")
+    wishes.add_argument("--controls", metavar="FILE", help="wishes over time, JSON or CSV (docs/controls.md)")
     parser.add_argument(
         "--runtime",
         choices=("auto", "eager", "compiled"),
@@ -45,6 +60,7 @@ def run(options: argparse.Namespace) -> None:
     *portraits, speech = options.files
     if not portraits:
         raise ConfigError(f"got only {speech}; expected one to three portraits and then a sound file: name both")
+    wishes = _wishes(options)
     samples = read_speech(speech)
     model = load(options.model, runtime=options.runtime)
     avatar = model.avatar(portraits, options.crop, options.size)
@@ -61,9 +77,41 @@ def run(options: argparse.Namespace) -> None:
             guidance_audio=options.guidance_audio,
             guidance_reference=options.guidance_reference,
             block_latents=options.block,
+            controls=wishes,
             progress=progress,
         )
     print(
         f"{options.output}: {summary.num_frames} frames, {summary.seconds:.2f} s, {summary.fps:.1f} frames/s, "
         f"real-time factor {summary.real_time_factor:.2f}, first picture after {1000 * summary.first_picture_latency_s:.0f} ms"
     )
+
+
+def _wishes(options: argparse.Namespace) -> Wishes | None:
+    from vivavoz.engine.control_file import read_control_track
+    from vivavoz.engine.controls import StreamControls
+
+    given = [name for name in ("state", "expression", "gaze", "pose") if getattr(options, name) is not None]
+    if options.controls is not None:
+        if given:
+            raise ConfigError(f"got --controls and --{given[0]}, expected one: put everything into the file")
+        return read_control_track(Path(options.controls))
+    if not given:
+        return None
+    name, _, intensity = (options.expression or "").partition(":")
+    return StreamControls(
+        state=options.state,
+        expression=name or None,  # type: ignore[arg-type]
+        expression_intensity=_numbers("expression", intensity, 1)[0] if intensity else 1.0,
+        gaze_rad=None if options.gaze is None else _numbers("gaze", options.gaze, 2),  # type: ignore[arg-type]
+        head_pose_rad=None if options.pose is None else _numbers("pose", options.pose, 3),  # type: ignore[arg-type]
+    )
+
+
+def _numbers(option: str, text: str, count: int) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count:
+        raise ConfigError(f"--{option} has {text!r}, expected {count} number{'s' if count > 1 else ''} separated by commas")
+    return numbers

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from vivavoz.data.corpus import FULL_SCALE, Portraits, Reader, Report, prepare_portraits, prepare_speech
 from vivavoz.data.emotions import random_feelings
+from vivavoz.data.gaze import gaze_angles
 from vivavoz.data.motion import COLUMN
 from vivavoz.data.performance import Performance, PerformanceConfig, State, perform
 from vivavoz.data.phonemes import SILENCE, Phoneme
@@ -23,19 +24,20 @@ from vivavoz.data.rig import Rig
 from vivavoz.data.rig_labels import in_units
 from vivavoz.data.shards.archive import write_shard
 from vivavoz.data.shards.clip import MAX_FRAMES, PHONEMES, Clip, ClipInfo
+from vivavoz.data.shards.codec import CODEC_VERSION
 from vivavoz.data.shards.manifest import Manifest, split_of
+from vivavoz.data.talkers import Talkers
 from vivavoz.data.tasks import TaskResult, run_tasks, shard_url
 from vivavoz.errors import ConfigError
 from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
 
+ANIMATOR_VERSION: Final = 1
+"""Raised when the same plan, portrait and reading give another clip: shards of before are then made again."""
 CLIPS_PER_SHARD: Final = 24
-_MIN_SPEECH_FRAMES: Final = 4 * FRAME_RATE
+MIN_SPEECH_FRAMES: Final = 4 * FRAME_RATE
+"""Shorter pieces of recordings are not spoken."""
 _ROOM_NOISE: Final = 1e-4
 """Deviation of the sound of pauses that are put in: a room is never quite silent."""
-_WIDE_EYE: Final = 0.42
-"""Radius of an eyeball in widths of its eye."""
-_LEVEL_GAZE: Final = 0.065
-"""How far above its corners' line an eye's iris is when it looks ahead, in eye widths."""
 _LIVELY: Final = PerformanceConfig(turn_deg=13.0)
 
 
@@ -69,15 +71,16 @@ class AnimationTask:
     name: str
     plans: tuple[ClipPlan, ...]
     material: str
-    """Hash of the portraits and readings that the plans name."""
+    """Hash of the portraits, readings and voices that the plans name."""
     licence: str
 
 
 def animate(
     portraits: Path,
-    speech: Path,
+    speech: Path | None,
     folder: str,
     *,
+    talkers: Talkers | None = None,
     hours: float,
     seed: int,
     cache: Path,
@@ -86,14 +89,15 @@ def animate(
     num_processes: int = 1,
     report: Report | None = None,
 ) -> Manifest:
-    """Make a corpus of at least `hours` from a folder of portraits and a folder of recordings.
+    """Make a corpus of at least `hours` from a folder of portraits, and a folder of recordings, synthesised voices, or both.
 
     The same folders, hours and seed give the same bytes. A run that was stopped goes on where it was.
 
     Args:
         portraits: pictures of faces, one per person.
-        speech: recordings, one or more per reader.
+        speech: recordings, one or more per reader; None for none.
         folder: of the corpus: a path or fsspec URL.
+        talkers: voices that espeak-ng makes, each as likely as a recording; every machine needs the same version of it.
         hours: length of the corpus.
         seed: of all chance.
         cache: where prepared portraits and speech are kept; all machines must see it.
@@ -103,14 +107,18 @@ def animate(
         report: told about every file that is prepared and every shard that is made.
 
     Raises:
-        ConfigError: no positive length.
+        ConfigError: no positive length, or neither recordings nor voices.
         DataError: a folder without usable pictures or recordings, or shards of another corpus in the way.
         OutputError: a shard cannot be written.
     """
+    if speech is None and talkers is None:
+        raise ConfigError("got no speech, expected a folder of recordings, languages to synthesise, or both: give one of them")
     people = prepare_portraits(portraits, cache, report=report)
-    readers = prepare_speech(speech, cache, num_processes=num_processes, report=report)
-    plans = plan_clips(people.names, [(reader.name, len(reader.samples)) for reader in readers], hours=hours, seed=seed)
-    material = _hash_of(people, readers)
+    readers = [] if speech is None else prepare_speech(speech, cache, num_processes=num_processes, report=report)
+    readings = [(reader.name, len(reader.samples)) for reader in readers]
+    readings += [(name, MAX_FRAMES * SAMPLES_PER_FRAME) for name in (talkers.names if talkers else ())]
+    plans = plan_clips(people.names, readings, hours=hours, seed=seed)
+    material = _hash_of(people, readers, talkers)
     tasks = [
         AnimationTask(
             name=f"animated-{seed}-{index:06d}",
@@ -121,8 +129,9 @@ def animate(
         for index, start in enumerate(range(0, len(plans), CLIPS_PER_SHARD))
     ]
     del people, readers  # the workers, this process maybe among them, load their own
-    work = functools.partial(make_shard, portraits=portraits, speech=speech, cache=cache, folder=folder)
-    return run_tasks(tasks, work, folder, ray_address=ray_address, num_processes=num_processes, report=report)
+    work = functools.partial(make_shard, portraits=portraits, speech=speech, talkers=talkers, cache=cache, folder=folder)
+    made_by = f"animator {ANIMATOR_VERSION}, codec {CODEC_VERSION}"
+    return run_tasks(tasks, work, folder, made_by=made_by, ray_address=ray_address, num_processes=num_processes, report=report)
 
 
 def plan_clips(portraits: Sequence[str], readings: Sequence[tuple[str, int]], *, hours: float, seed: int) -> list[ClipPlan]:
@@ -147,15 +156,51 @@ def plan_clips(portraits: Sequence[str], readings: Sequence[tuple[str, int]], *,
     return plans
 
 
-def make_shard(task: AnimationTask, *, portraits: Path, speech: Path, cache: Path, folder: str) -> TaskResult:
+def make_shard(
+    task: AnimationTask, *, portraits: Path, speech: Path | None, talkers: Talkers | None, cache: Path, folder: str
+) -> TaskResult:
     """Perform, render and store the clips of a task."""
     people, readers = _material(portraits, speech, cache)
-    clips = (make_clip(plan, people, readers[plan.reader], licence=task.licence) for plan in task.plans)
+
+    def reader_of(plan: ClipPlan) -> Reader:
+        if talkers is None or plan.reader in readers:
+            return readers[plan.reader]
+        return talkers.reader(plan.reader, seed=plan.seed, seconds=(plan.first_frame + plan.speech_frames) / FRAME_RATE)
+
+    clips = (make_clip(plan, people, reader_of(plan), licence=task.licence) for plan in task.plans)
     return TaskResult(shard=write_shard(shard_url(folder, task), clips))
 
 
 def make_clip(plan: ClipPlan, portraits: Portraits, reader: Reader, *, licence: str) -> Clip:
     """Perform and render one clip: pictures at 512, sound, landmarks and every label."""
+    samples, performance = act(plan, reader)
+    who = portraits.names.index(plan.portrait)
+    rig = Rig.from_image(portraits.images[who], portraits.landmarks[who])
+    return Clip(
+        info=ClipInfo(
+            key=plan.key,
+            identity=plan.portrait,
+            source=f"{plan.portrait} {plan.reader}",
+            licence=licence,
+            split=split_of(plan.portrait),
+            num_frames=plan.num_frames,
+            facts={
+                "seed": plan.seed,
+                "reader": plan.reader,
+                "start_s": plan.first_frame / FRAME_RATE,
+                "animated": True,
+                **reader.facts,
+            },
+        ),
+        frames=np.stack([rig.render(row, 512, flow_size=0).image for row in performance.motion]),
+        samples=samples,
+        landmarks=np.stack([rig.landmarks(row) for row in performance.motion]),
+        labels=clip_labels(performance, rig),
+    )
+
+
+def act(plan: ClipPlan, reader: Reader) -> tuple[NDArray[np.float32], Performance]:
+    """The sound of a clip, (640 T,), and what a person does to it."""
     samples, phonemes = _sound(plan, reader)
     performance = perform(
         samples,
@@ -167,30 +212,14 @@ def make_clip(plan: ClipPlan, portraits: Portraits, reader: Reader, *, licence: 
         feelings=random_feelings(plan.num_frames, seed=plan.seed),
         config=_LIVELY,
     )
-    who = portraits.names.index(plan.portrait)
-    rig = Rig.from_image(portraits.images[who], portraits.landmarks[who])
-    return Clip(
-        info=ClipInfo(
-            key=plan.key,
-            identity=plan.portrait,
-            source=f"{plan.portrait} {plan.reader}",
-            licence=licence,
-            split=split_of(plan.portrait),
-            num_frames=plan.num_frames,
-            facts={"seed": plan.seed, "reader": plan.reader, "start_s": plan.first_frame / FRAME_RATE, "animated": True},
-        ),
-        frames=np.stack([rig.render(row, 512, flow_size=0).image for row in performance.motion]),
-        samples=samples,
-        landmarks=np.stack([rig.landmarks(row) for row in performance.motion]),
-        labels=clip_labels(performance, rig),
-    )
+    return samples, performance
 
 
 def clip_labels(performance: Performance, rig: Rig) -> dict[str, NDArray]:
     """Every label that a clip can have, as `shards.clip.LABELS` says, from what was done rather than from what is seen."""
     motion = performance.motion
     labels, shape = rig.labels(motion), rig.expressions(motion)
-    gaze = np.stack([in_units(labels, "gaze_x"), in_units(labels, "gaze_y") - _LEVEL_GAZE], 1) / _WIDE_EYE
+    gaze = gaze_angles(np.stack([in_units(labels, "gaze_x"), in_units(labels, "gaze_y")], 1))
     pose = np.stack([in_units(labels, name) for name in ("yaw", "pitch", "roll")], 1)
     width = np.linalg.norm(shape[:, 291] - shape[:, 61], axis=1)
     lips = np.stack([in_units(labels, "opening"), width, shape[:, 17, 1] - shape[:, 0, 1]], 1)
@@ -198,7 +227,7 @@ def clip_labels(performance: Performance, rig: Rig) -> dict[str, NDArray]:
         "state": performance.states,
         "expression": performance.feelings.expressions(),
         "expression_intensity": performance.feelings.intensities(),
-        "gaze": np.arcsin(np.clip(gaze, -0.95, 0.95)).astype(np.float32),
+        "gaze": gaze,
         "head_pose": np.radians(pose).astype(np.float32),
         "blink": motion[:, [COLUMN["blink_left"], COLUMN["blink_right"]]],
         "lip_shape": lips.astype(np.float32),
@@ -219,12 +248,12 @@ def phoneme_track(phonemes: Sequence[Phoneme], num_frames: int) -> NDArray[np.ui
 def _plan_clip(rng: np.random.Generator, key: str, portrait: str, reader: str, reading_frames: int) -> ClipPlan:
     """Three of four clips speak, half of these with a silent stretch before or after; the fourth listens or idles throughout."""
     state, other = (int(value) for value in rng.permutation([State.LISTENING, State.IDLE]))
-    speaks = rng.random() < 0.75 and reading_frames >= _MIN_SPEECH_FRAMES
+    speaks = rng.random() < 0.75 and reading_frames >= MIN_SPEECH_FRAMES
     silences = rng.integers(FRAME_RATE, 3 * FRAME_RATE, 2) * (rng.random(2) < 0.4)
     if not speaks:
         silences = rng.integers(2 * FRAME_RATE, 5 * FRAME_RATE, 2)
     longest = min(reading_frames, MAX_FRAMES - int(silences.sum()))
-    length = int(rng.integers(_MIN_SPEECH_FRAMES, longest + 1)) if speaks else 0
+    length = int(rng.integers(MIN_SPEECH_FRAMES, longest + 1)) if speaks else 0
     return ClipPlan(
         key=key,
         portrait=portrait,
@@ -263,12 +292,15 @@ def _within(phonemes: Sequence[Phoneme], shift_s: float, low_s: float, high_s: f
 
 
 @functools.lru_cache(maxsize=1)
-def _material(portraits: Path, speech: Path, cache: Path) -> tuple[Portraits, dict[str, Reader]]:
-    return prepare_portraits(portraits, cache), {reader.name: reader for reader in prepare_speech(speech, cache)}
+def _material(portraits: Path, speech: Path | None, cache: Path) -> tuple[Portraits, dict[str, Reader]]:
+    readers = [] if speech is None else prepare_speech(speech, cache)
+    return prepare_portraits(portraits, cache), {reader.name: reader for reader in readers}
 
 
-def _hash_of(people: Portraits, readers: Sequence[Reader]) -> str:
+def _hash_of(people: Portraits, readers: Sequence[Reader], talkers: Talkers | None) -> str:
     digest = hashlib.sha256(people.images.tobytes() + people.landmarks.tobytes())
     for reader in readers:
         digest.update(f"{reader.name} {reader.phonemes}".encode() + reader.samples.tobytes())
+    if talkers is not None:
+        digest.update(repr(talkers).encode())
     return digest.hexdigest()[:20]

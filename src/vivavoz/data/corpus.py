@@ -5,12 +5,11 @@ Legend: `P` portraits, `N` samples at 16 kHz.
 """
 
 import hashlib
-import os
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,10 +22,12 @@ from vivavoz.audio.reading import is_silent, read_audio
 from vivavoz.data.head_pose import angles, fit_head
 from vivavoz.data.landmarks import detect_landmarks
 from vivavoz.data.phonemes import Phoneme, align, recognise
+from vivavoz.data.shards.clip import Fact
 from vivavoz.data.warp import PORTRAIT_SIZE_PX
 from vivavoz.errors import AudioError, DataError, ImageError
 from vivavoz.media.crop import crop_portrait
 from vivavoz.media.image import read_image
+from vivavoz.media.output import whole_file, writing
 
 PICTURE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff")
 SOUND_SUFFIXES: Final = (".flac", ".wav", ".mp3", ".ogg", ".opus", ".m4a")
@@ -80,6 +81,8 @@ class Reader:
     samples: NDArray[np.float32]
     """(N,) in [-1, 1], rounded to 16 bits."""
     phonemes: tuple[Phoneme, ...]
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    """What else is known of it: of synthesised speech, who made it, the voice and the text."""
 
 
 def prepare_portraits(folder: Path, cache: Path, *, detect: Detect = detect_landmarks, report: Report | None = None) -> Portraits:
@@ -95,6 +98,7 @@ def prepare_portraits(folder: Path, cache: Path, *, detect: Detect = detect_land
 
     Raises:
         DataError: no such folder, no picture in it that can be used, MediaPipe is missing, or a damaged cache.
+        OutputError: the cache cannot be written.
     """
     paths = _files(folder, PICTURE_SUFFIXES, "pictures")
     stored = cache / f"portraits-{_hash_of_all(folder, paths)}.npz"
@@ -144,6 +148,7 @@ def prepare_speech(
 
     Raises:
         DataError: no such folder, no recording in it that can be used, pocketsphinx is missing, or a damaged cache.
+        OutputError: the cache cannot be written.
     """
     paths = _files(folder, SOUND_SUFFIXES, "recordings")
     stored = [cache / "speech" / f"{_hash(path, path.with_suffix('.txt'))}.npz" for path in paths]
@@ -253,12 +258,10 @@ def _hash_of_all(folder: Path, paths: Sequence[Path]) -> str:
 
 
 def _save(path: Path, **arrays: NDArray) -> None:
-    """Write beside, then rename: a kill at any moment leaves a whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.part")
-    with temporary.open("wb") as file:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path, (path.suffix,)) as temporary, writing(path), temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
-    temporary.replace(path)
 
 
 def _load(path: Path, *names: str) -> list[NDArray]:

@@ -59,6 +59,7 @@ def run_tasks(
     work: Work[AnyTask],
     folder: str,
     *,
+    made_by: str = "",
     ray_address: str | None = None,
     gpus_per_task: int = 0,
     num_processes: int = 1,
@@ -75,6 +76,7 @@ def run_tasks(
         work: writes the shard of a task to `shard_url(folder, task)` and tells what became of it; a function of a module or a
             `functools.partial` of one, for it travels to other processes.
         folder: of the corpus: a path, or any fsspec URL; with Ray one that all machines see.
+        made_by: what makes the shards, and its version; the manifest says it. What another version did is done again.
         ray_address: a Ray cluster that does the tasks ("local" starts one here), instead of this machine.
         gpus_per_task: how many of the cluster's GPUs a task has to itself.
         num_processes: on this machine; with 1 the tasks run in this very process.
@@ -90,9 +92,9 @@ def run_tasks(
         raise ConfigError(f"two tasks are called {twice[0]}; expected names of their own")
     if num_processes < 1:
         raise ConfigError(f"got {num_processes} processes, expected at least 1")
-    results = [_load(task, folder) for task in tasks]
+    results = [_load(task, folder, made_by) for task in tasks]
     missing = deque((index, task) for index, task in enumerate(tasks) if results[index] is None)
-    do = partial(_do, work=work, folder=folder)
+    do = partial(_do, work=work, folder=folder, made_by=made_by)
     if ray_address is not None:
         done = _on_ray(do, missing, ray_address, gpus_per_task)
     elif num_processes == 1:
@@ -109,12 +111,13 @@ def run_tasks(
     manifest = Manifest(
         shards=tuple(result.shard for result in whole if result.shard is not None),
         rejected=tuple(rejection for result in whole for rejection in result.rejected),
+        made_by=made_by,
     )
     manifest.save(folder)
     return manifest
 
 
-def _do(task: AnyTask, work: Work[AnyTask], folder: str) -> TaskResult:
+def _do(task: AnyTask, work: Work[AnyTask], folder: str, made_by: str) -> TaskResult:
     """Work on a task and save what became of it; this runs in the worker."""
     remove_unfinished(shard_url(folder, task))
     try:
@@ -127,22 +130,23 @@ def _do(task: AnyTask, work: Work[AnyTask], folder: str) -> TaskResult:
         raise
     except Exception as error:
         return _failed(task, f"{type(error).__name__}: {error}")
-    write_text(
-        _result_url(folder, task), json.dumps({"task": _fingerprint(task), "result": to_plain(result)}, ensure_ascii=False) + "\n"
-    )
+    done = {"task": _fingerprint(task), "made_by": made_by, "result": to_plain(result)}
+    write_text(_result_url(folder, task), json.dumps(done, ensure_ascii=False) + "\n")
     return result
 
 
-def _load(task: Task, folder: str) -> TaskResult | None:
-    """What became of a task in a run before; None if it is still to be done, or its shard is gone or cut short."""
+def _load(task: Task, folder: str, made_by: str) -> TaskResult | None:
+    """What became of a task in a run before; None if it is (again) to be done, or its shard is gone or cut short."""
     url = _result_url(folder, task)
     if size_of(url) is None:
         return None
     stored = read_json(url)
-    if not isinstance(stored, dict) or stored.keys() != {"task", "result"}:
+    if not isinstance(stored, dict) or not stored.keys() >= {"task", "result"}:
         raise DataError(f"{url} is not the result of a task; choose another folder, or remove it")
     if stored["task"] != _fingerprint(task):
         raise DataError(f"{folder} holds {task.name} made from other sources or options; give the same again, or another folder")
+    if stored.get("made_by") != made_by:
+        return None
     try:
         result = from_plain(TaskResult, stored["result"], url)
     except ConfigError as error:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vivavoz.engine.controls import StreamControls
+from vivavoz.engine.controls import Wishes
 from vivavoz.engine.model import Model
 from vivavoz.engine.stream import Stream
 from vivavoz.errors import ConfigError, ImageError
@@ -50,7 +50,7 @@ class Avatar:
         guidance_audio: float | None = None,
         guidance_reference: float | None = None,
         block_latents: int | None = None,
-        controls: StreamControls | None = None,
+        controls: Wishes | None = None,
     ) -> Stream:
         """Open a live conversation.
 

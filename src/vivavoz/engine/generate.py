@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vivavoz.audio.alignment import frames_of_samples
 from vivavoz.audio.reading import is_silent, read_audio
 from vivavoz.engine.avatar import Avatar, Portrait
-from vivavoz.engine.controls import StreamControls
+from vivavoz.engine.controls import Wishes
 from vivavoz.engine.model import Model
 from vivavoz.engine.weights import load
 from vivavoz.errors import AudioError
@@ -75,7 +75,7 @@ def generate(
     guidance_audio: float | None = None,
     guidance_reference: float | None = None,
     block_latents: int | None = None,
-    controls: StreamControls | None = None,
+    controls: Wishes | None = None,
     crop: CropMode = "auto",
     size: int | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -129,7 +129,7 @@ def render(
     guidance_audio: float | None = None,
     guidance_reference: float | None = None,
     block_latents: int | None = None,
-    controls: StreamControls | None = None,
+    controls: Wishes | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
     """`generate` for an avatar and samples `(N,)` float32 at 16 kHz that are at hand; memory does not grow with N."""

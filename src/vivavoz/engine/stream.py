@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from types import TracebackType
+from types import EllipsisType, TracebackType
 from typing import Self
 
 import numpy as np
@@ -20,7 +20,7 @@ from torch import Tensor
 from vivavoz.audio.alignment import frames_of_samples, samples_needed
 from vivavoz.audio.features import AudioFeaturesState
 from vivavoz.audio.resample import StreamingResampler
-from vivavoz.engine.controls import StreamControls
+from vivavoz.engine.controls import Expression, State, StreamControls, Wishes
 from vivavoz.engine.denoise import denoise, needs_no_reference_branch
 from vivavoz.engine.model import Model
 from vivavoz.engine.samples import SampleQueue
@@ -84,7 +84,7 @@ class Stream:
         seed: int,
         sample_rate_hz: int,
         num_channels: int,
-        controls: StreamControls | None,
+        controls: Wishes | None,
     ) -> None:
         config = model.preset.generator
         if sampling.block_latents > config.block_latents:
@@ -98,7 +98,7 @@ class Stream:
         self._model = model
         self._references = references
         self._runtime = model.runtime
-        self._controls: StreamControls | None = None
+        self._controls: Wishes | None = None
         self.controls = controls
         self._resampler = StreamingResampler(sample_rate_hz, num_channels)
         self._samples = SampleQueue()
@@ -116,15 +116,38 @@ class Stream:
             self.state = _start(model, references, sampling)
 
     @property
-    def controls(self) -> StreamControls | None:
+    def controls(self) -> Wishes | None:
         """What the face shall do beside speaking; may be set at any time and holds from the next block on."""
         return self._controls
 
     @controls.setter
-    def controls(self, controls: StreamControls | None) -> None:
+    def controls(self, controls: Wishes | None) -> None:
         if controls is not None:
             controls.check(self._model.preset.generator)
         self._controls = controls
+
+    def set(
+        self,
+        *,
+        state: State | EllipsisType | None = ...,
+        expression: Expression | EllipsisType | None = ...,
+        expression_intensity: float | EllipsisType = ...,
+        gaze_rad: tuple[float, float] | EllipsisType | None = ...,
+        head_pose_rad: tuple[float, float, float] | EllipsisType | None = ...,
+    ) -> None:
+        """Change some wishes from the next block on, and keep the others; None leaves one to the model again.
+
+        See `StreamControls` for values and errors. A track that is being followed is given up.
+        """
+        wishes = {
+            "state": state,
+            "expression": expression,
+            "expression_intensity": expression_intensity,
+            "gaze_rad": gaze_rad,
+            "head_pose_rad": head_pose_rad,
+        }
+        kept = self._controls if isinstance(self._controls, StreamControls) else StreamControls()
+        self.controls = replace(kept, **{name: wish for name, wish in wishes.items() if wish is not ...})  # type: ignore[arg-type]
 
     def push(self, chunk: ArrayLike) -> Iterator[Frame]:
         """Take in sound, and give the pictures it completes.
@@ -208,7 +231,7 @@ class Stream:
             conditions = model.generator.conditions(
                 group_audio(torch.cat(self._features, 1), starts_video=starts_video),
                 starts_video=starts_video,
-                controls=None if self._controls is None else self._controls.to_latents(block, model.device),
+                controls=None if self._controls is None else self._controls.to_latents(self._num_latents, block, model.device),
             )
             _, _, channels, height, width = self._references.latents.shape
             z = denoise(

@@ -1,7 +1,8 @@
 """How well the VAE gives back animated portraits it has never seen, with 0 to 3 references.
 
-Two kinds of latents are decoded: the encoder's own, and latents written from the animator's labels, which show what the decoder
-can do where the encoder makes no error. Beside them stands a copy of the first reference: what not moving at all would score.
+Two kinds of latents are decoded, of the frames and of the references alike: the encoder's own, and latents written from the
+animator's labels, which show what the decoder can do where the encoder makes no error. Beside them stands a copy of the first
+reference: what not moving at all would score.
 
 Shapes: B = 1, M references, T frames, H W size. Pictures are uint8 (T, H, W, 3); tensors are in [-1, 1].
 """
@@ -23,7 +24,7 @@ from vivavoz.errors import DataError
 from vivavoz.evaluate.material import HeldSpeech, Material, pick
 from vivavoz.evaluate.metrics import psnr, ssim
 from vivavoz.train.label_latents import LabelLatents
-from vivavoz.vae.vae import VAE, References
+from vivavoz.vae.vae import VAE
 
 Kind = Literal["encoder", "labels", "copy"]
 """Where the latents come from; `copy` is the first reference itself."""
@@ -96,6 +97,8 @@ class Clip:
     """(M, H, W, 3): the portrait itself, then frames of the same performance in other poses."""
     labels: NDArray[np.float32]
     """(T, len(LABELS))."""
+    reference_labels: NDArray[np.float32]
+    """(M, len(LABELS))."""
     mouth: NDArray[np.uint8]
     """(T, H, W): 1 on and around the mouth."""
 
@@ -119,14 +122,16 @@ def evaluate_reconstruction(
             latents: dict[Kind, Tensor] = {"encoder": vae.encode(truth).mean}
             if config.label_latents:
                 latents["labels"] = labels_to_latents(torch.from_numpy(clip.labels)[None], side, side)
+                known = labels_to_latents(torch.from_numpy(clip.reference_labels)[:, None], side, side).transpose(0, 2)
             copy = to_video(clip.references[:1]).expand_as(truth)
             scores.setdefault(("copy", 1), []).append(_score(copy, truth, mouth))
             decoded: dict[int, NDArray[np.uint8]] = {}
             middle = len(clip.frames) // 2
             for count in config.reference_counts:
-                references = _encode(vae, clip.references[:count])
+                pictures = to_video(clip.references[:count]).transpose(1, 2)
                 for kind, z in latents.items():
-                    video = vae.decode(z, references).clamp(-1, 1)
+                    told = known[:, :, :count].transpose(1, 2) if kind == "labels" else None
+                    video = vae.decode(z, vae.encode_references(pictures, latents=told)).clamp(-1, 1)
                     scores.setdefault((kind, count), []).append(_score(video, truth, mouth))
                     if kind == "encoder":
                         decoded[count] = to_pixels(video)[middle]
@@ -165,6 +170,7 @@ def render_clip(rig: Rig, speech: HeldSpeech, config: ReconstructionConfig, *, a
         frames=np.stack([frame.image for frame in rendered]),
         references=np.stack([frame.image for frame in shown]),
         labels=labels[start : start + count],
+        reference_labels=np.concatenate([rig.labels(rig.rest()[None]), labels[list(others)]]),
         mouth=np.stack([mouth_region(frame.landmarks, config.size) for frame in rendered]),
     )
 
@@ -200,10 +206,6 @@ def to_pixels(video: Tensor) -> NDArray[np.uint8]:
     """(1, 3, T, H, W) in [-1, 1] -> (T, H, W, 3) uint8."""
     levels = ((video[0] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return np.ascontiguousarray(levels.permute(1, 2, 3, 0).numpy())
-
-
-def _encode(vae: VAE, references: NDArray[np.uint8]) -> References:
-    return vae.encode_references(to_video(references).transpose(1, 2))
 
 
 def _score(video: Tensor, truth: Tensor, mouth: Tensor) -> Tensor:

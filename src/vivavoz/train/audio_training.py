@@ -56,11 +56,11 @@ class AudioObjective(Objective[Heard]):
             rng = np.random.default_rng([settings.loop.seed, step])
             windows, lips = [], []
             for take in (self._takes[i] for i in rng.integers(len(self._takes), size=8)):
-                last = min(len(take.windows), take.labels.shape[1]) - reach
+                last = min(len(take.windows), len(take.labels)) - reach
                 frames = rng.integers(reach, last, size=settings.batch_size // 8)
                 windows.append(take.windows[torch.from_numpy(frames)])
                 around = frames[:, None] + np.arange(-reach, reach + 1)
-                lips.append(torch.from_numpy(take.labels[0][around, : settings.num_lip_labels]).flatten(1))
+                lips.append(torch.from_numpy(take.labels[around, : settings.num_lip_labels]).flatten(1))
             yield Heard(torch.cat(windows), torch.cat(lips))
             step += 1
 

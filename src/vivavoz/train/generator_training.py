@@ -7,8 +7,8 @@ algorithm 1 of the paper: teacher forcing over a window, flow matching, conditio
 Shapes: B windows, N latent frames, C latent channels, F = 1 + 4(N-1) pictures.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -16,26 +16,72 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vivavoz.audio.encoder import AudioEncoder
-from vivavoz.errors import ConfigError
+from vivavoz.errors import ConfigError, DataError
 from vivavoz.flow.noise import draw_flow_matching
-from vivavoz.generator.conditioning import group_audio
+from vivavoz.generator.conditioning import CONTROL_NAMES, Controls, group_audio
 from vivavoz.generator.generator import Generator
 from vivavoz.generator.teacher_forcing import draw_audio_drop, draw_reference_mask
 from vivavoz.timing import FRAMES_PER_LATENT
 from vivavoz.train.label_latents import LabelLatents
 from vivavoz.train.loop import LoopConfig, Objective, Step
 
+WISH_DROP_ODDS = 0.3
+"""How often each of the wishes is left out, where any are made."""
+
+
+@dataclass(frozen=True)
+class FrameWishes:
+    """What can be asked of the face in every picture; see `vivavoz.generator.conditioning.Controls`."""
+
+    state: Tensor
+    """(F,) int64."""
+    expression: Tensor
+    """(F,) int64."""
+    expression_intensity: Tensor
+    """(F,)."""
+    gaze: Tensor
+    """(F, 2) radians."""
+    head_pose: Tensor
+    """(F, 3) radians."""
+
+    @classmethod
+    def from_labels(cls, labels: Mapping[str, NDArray]) -> "FrameWishes":
+        """What `vivavoz.data.animation.clip_labels` says was done."""
+        return cls(
+            state=torch.from_numpy(labels["state"].astype(np.int64)),
+            expression=torch.from_numpy(labels["expression"].astype(np.int64)),
+            **{name: torch.from_numpy(labels[name]) for name in ("expression_intensity", "gaze", "head_pose")},
+        )
+
+    def of_latents(self, start: int, num_frames: int, *, starts_video: bool) -> "FrameWishes":
+        """One row per latent frame: classes of its last picture, means of the rest."""
+
+        def grouped(track: Tensor) -> Tensor:
+            track = track[start : start + num_frames]
+            if starts_video:
+                track = torch.cat([track[:1].expand(FRAMES_PER_LATENT - 1, *track.shape[1:]), track])
+            return track.unflatten(0, (-1, FRAMES_PER_LATENT))
+
+        return FrameWishes(
+            state=grouped(self.state)[:, -1],
+            expression=grouped(self.expression)[:, -1],
+            expression_intensity=grouped(self.expression_intensity).mean(1),
+            gaze=grouped(self.gaze).mean(1),
+            head_pose=grouped(self.head_pose).mean(1),
+        )
+
 
 @dataclass(frozen=True)
 class Take:
-    """One reader's sound with the labels of several portraits performing to it."""
+    """A performance: sound, what the face does, and what it was told to do."""
 
     windows: Tensor
     """(F, 16, K) mel windows, one per picture."""
     labels: NDArray[np.float32]
-    """(V, F, L): V portraits, each with head, eyes and brows of its own."""
+    """(F, L)."""
     reference_labels: NDArray[np.float32]
-    """(V, L): labels of each portrait as it is."""
+    """(L,): labels of the portrait as it is."""
+    wishes: FrameWishes
     features: Tensor | None = None
     """(F, D): what the trained audio encoder makes of `windows`; see `hear`."""
 
@@ -57,6 +103,8 @@ class GeneratorTraining:
     bias_noise: float = 0.2
     """The same of what is added to all labels of a window, its references' too: the encoder misjudges a face alike in every
     picture, and the decoder goes by how a frame differs from the references."""
+    free_odds: float = 0.4
+    """How often nothing at all is asked of the face, which is how most people use it; else each wish is left out now and then."""
     lip_weight: float = 3.0
     """Weight of the lips' channels in the loss; they are what speech decides."""
     num_lip_labels: int = 7
@@ -80,6 +128,8 @@ class Windows:
     """(B, C, N, h, w)."""
     references: Tensor
     """(B, C, 3, h, w)."""
+    controls: Controls
+    """Of N latent frames."""
     starts_video: bool
 
 
@@ -88,13 +138,12 @@ def draw_windows(takes: Sequence[Take], latents: LabelLatents, settings: Generat
     starts_video = bool(rng.random() < settings.start_odds)
     num_frames = FRAMES_PER_LATENT * settings.num_latents - (FRAMES_PER_LATENT - 1 if starts_video else 0)
     side = settings.latent_side
-    features, clean, references = [], [], []
+    features, clean, references, wishes = [], [], [], []
     for _ in range(settings.batch_size):
         take = takes[int(rng.integers(len(takes)))]
         if take.features is None:
             raise ConfigError("takes without features cannot train the generator: pass them through hear() first")
-        labels = take.labels[variant := int(rng.integers(len(take.labels)))]
-        length = min(len(labels), len(take.features))
+        labels, length = take.labels, min(len(take.labels), len(take.features))
         last = (length - 1 - num_frames) // FRAMES_PER_LATENT
         start = 0 if starts_video else 1 + FRAMES_PER_LATENT * int(rng.integers(last + 1))
         bias = settings.bias_noise * rng.standard_normal(labels.shape[1], dtype=np.float32)
@@ -104,11 +153,27 @@ def draw_windows(takes: Sequence[Take], latents: LabelLatents, settings: Generat
         z = latents(window, side, side)
         clean.append(z if starts_video else z[:, :, 1:])
         features.append(take.features[start : start + num_frames])
-        poses = np.concatenate([take.reference_labels[variant][None], labels[rng.integers(length, size=2)]])
+        wishes.append(take.wishes.of_latents(start, num_frames, starts_video=starts_video))
+        poses = np.concatenate([take.reference_labels[None], labels[rng.integers(length, size=2)]])
         references.append(latents(torch.from_numpy(poses + bias)[:, None], side, side).transpose(0, 2))
     z_ref = torch.cat(references)
     noise = torch.from_numpy(rng.standard_normal(z_ref.shape, dtype=np.float32))
-    return Windows(torch.stack(features), torch.cat(clean), z_ref + settings.reference_noise * noise, starts_video)
+    return Windows(
+        features=torch.stack(features),
+        clean=torch.cat(clean),
+        references=z_ref + settings.reference_noise * noise,
+        controls=_controls(wishes, settings.free_odds, rng),
+        starts_video=starts_video,
+    )
+
+
+def _controls(wishes: Sequence[FrameWishes], free_odds: float, rng: np.random.Generator) -> Controls:
+    """A batch of wishes, some of them left out."""
+    names = [field.name for field in fields(FrameWishes)]
+    asked = rng.random((len(wishes), 1, len(CONTROL_NAMES))) >= WISH_DROP_ODDS
+    asked &= rng.random((len(wishes), 1, 1)) >= free_odds
+    present = torch.from_numpy(asked).expand(-1, len(wishes[0].state), -1)
+    return Controls(present=present, **{name: torch.stack([getattr(one, name) for one in wishes]) for name in names})
 
 
 def generator_loss(
@@ -127,6 +192,7 @@ def generator_loss(
         starts_video=windows.starts_video,
         reference_mask=draw_reference_mask(batch_size, windows.references.shape[2], rng),
         drop_audio=draw_audio_drop(batch_size, rng),
+        controls=windows.controls if generator.config.controls else None,
         blocks=block,
     )
     channels = torch.arange(windows.clean.shape[1])
@@ -140,7 +206,12 @@ class GeneratorObjective(Objective[Windows]):
 
     def __init__(self, generator: Generator, takes: Sequence[Take], settings: GeneratorTraining) -> None:
         super().__init__()
-        self.generator, self.settings, self._takes = generator, settings, takes
+        self.generator, self.settings = generator, settings
+        self._takes = [take for take in takes if len(take.labels) > FRAMES_PER_LATENT * settings.num_latents]
+        if not self._takes:
+            raise DataError(
+                f"none of {len(takes)} takes is longer than a window of {settings.num_latents} latents: make windows shorter"
+            )
         self.latents = LabelLatents(takes[0].labels.shape[-1], generator.config.latent_channels)
 
     def batches(self, first_step: int) -> Iterator[Windows]:

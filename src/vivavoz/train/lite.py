@@ -2,8 +2,6 @@
 
 What a run leaves in its folder: `recipe.json`; `split.json`, the names that were trained on and those held back; `corpus/`, the
 prepared files; a folder with checkpoint and log for every phase; and at the end `weights/`.
-
-Shapes: F pictures of a recording, V portraits performing to it, L labels.
 """
 
 import itertools
@@ -12,23 +10,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
-import numpy as np
 import torch
 from torch import nn
 
 from vivavoz.audio.features import AudioFeatures
+from vivavoz.data.animation import MIN_SPEECH_FRAMES, act, clip_labels, plan_clips
 from vivavoz.data.corpus import Portraits, Prepared, Reader, prepare_portraits, prepare_speech, split
 from vivavoz.data.performance import perform
 from vivavoz.data.rig import Rig
 from vivavoz.engine.model import Model
 from vivavoz.engine.weights import save_model
 from vivavoz.errors import DataError
-from vivavoz.timing import FRAMES_PER_LATENT, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
+from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
 from vivavoz.train.audio_training import AudioObjective
 from vivavoz.train.checkpoint import load_part, read_progress
 from vivavoz.train.clips import AnimatedClips, ClipConfig, Clips
 from vivavoz.train.encoder_training import EncoderObjective, collect_features
-from vivavoz.train.generator_training import GeneratorObjective, Take, hear
+from vivavoz.train.generator_training import FrameWishes, GeneratorObjective, Take, hear
 from vivavoz.train.loop import LoopConfig, Objective, train
 from vivavoz.train.recipes import LiteRecipe
 from vivavoz.train.run_folder import Trained, begin_run
@@ -74,32 +72,24 @@ def train_lite(
     return weights
 
 
-def make_takes(
-    readers: Sequence[Reader], portraits: Portraits, audio: AudioFeatures, *, portraits_per_reader: int, seed: int
-) -> list[Take]:
-    """Let random portraits perform to every recording: one `Take` each, V = `portraits_per_reader`.
-
-    The first portrait performs as `perform` does with seed 0, the others with seeds of their own.
-    """
-    rng = np.random.default_rng(seed)
+def make_takes(readers: Sequence[Reader], portraits: Portraits, audio: AudioFeatures, *, hours: float, seed: int) -> list[Take]:
+    """Portraits perform to recordings, or listen, or idle, for so many hours together; one `Take` for each clip."""
+    by_name = {reader.name: reader for reader in readers}
+    lengths = [(reader.name, len(reader.samples)) for reader in readers]
     takes = []
-    for reader in readers:
+    for plan in plan_clips(portraits.names, lengths, hours=hours, seed=seed):
+        samples, performance = act(plan, by_name[plan.reader])
+        who = portraits.names.index(plan.portrait)
+        rig = Rig.from_image(portraits.images[who], portraits.landmarks[who])
         with torch.no_grad():
-            windows = audio.windows(torch.from_numpy(reader.samples)[None])[0]
-        labels, reference_labels = [], []
-        for variant in range(portraits_per_reader):
-            who = int(rng.integers(len(portraits.names)))
-            rig = Rig.from_image(portraits.images[who], portraits.landmarks[who])
-            seed_of_motion = int(rng.integers(2**31)) if variant else 0
-            motion = perform(reader.samples, seed=seed_of_motion, phonemes=reader.phonemes).motion
-            labels.append(rig.labels(motion[: len(windows)]))
-            reference_labels.append(rig.labels(rig.rest()[None])[0])
-        takes.append(Take(windows[: len(labels[0])], np.stack(labels), np.stack(reference_labels)))
+            windows = audio.windows(torch.from_numpy(samples)[None])[0]
+        wishes = FrameWishes.from_labels(clip_labels(performance, rig))
+        takes.append(Take(windows, rig.labels(performance.motion), rig.labels(rig.rest()[None])[0], wishes))
     return takes
 
 
 def _training_part(portraits: Portraits, readers: list[Reader], recipe: LiteRecipe, out: Path) -> tuple[Portraits, list[Reader]]:
-    """Hold portraits and readers back, write down which, and leave out recordings too short for a window."""
+    """Hold portraits and readers back, and write down which."""
     seen, unseen = split(portraits.names, recipe.num_held_portraits)
     heard, unheard = split([reader.name for reader in readers], recipe.num_held_readers)
     chosen = {
@@ -107,15 +97,12 @@ def _training_part(portraits: Portraits, readers: list[Reader], recipe: LiteReci
         "readers": {"train": [readers[i].name for i in heard], "held": [readers[i].name for i in unheard]},
     }
     (out / "split.json").write_text(json.dumps(chosen, indent=2) + "\n", encoding="utf-8")
-    longest = max(training.num_latents for training in recipe.generator)
-    num_samples = (FRAMES_PER_LATENT * longest + 1) * SAMPLES_PER_FRAME
-    long_enough = [readers[i] for i in heard if len(readers[i].samples) >= num_samples]
-    if not long_enough:
+    if all(len(readers[i].samples) < MIN_SPEECH_FRAMES * SAMPLES_PER_FRAME for i in heard):
         raise DataError(
-            f"all {len(heard)} recordings to train on are shorter than {num_samples / SAMPLE_RATE_HZ:.1f} s; give longer ones"
+            f"all {len(heard)} recordings to train on are shorter than {MIN_SPEECH_FRAMES // FRAME_RATE} s; give longer ones"
         )
     names = tuple(portraits.names[i] for i in seen)
-    return Portraits(images=portraits.images[seen], landmarks=portraits.landmarks[seen], names=names), long_enough
+    return Portraits(images=portraits.images[seen], landmarks=portraits.landmarks[seen], names=names), [readers[i] for i in heard]
 
 
 class _Phases:
@@ -189,7 +176,7 @@ def _train_speech(model: Model, portraits: Portraits, readers: Sequence[Reader],
         phases.is_done("audio", recipe.audio.loop)
         and all(phases.is_done(name, training.loop) for name, training in trainings.items())
     ):
-        takes = make_takes(readers, portraits, model.audio, portraits_per_reader=recipe.portraits_per_reader, seed=recipe.seed)
+        takes = make_takes(readers, portraits, model.audio, hours=recipe.hours, seed=recipe.seed)
     if not phases.is_done("audio", recipe.audio.loop):
         objective = AudioObjective(model.audio.encoder, takes, recipe.audio)
         phases.train("audio", objective, objective.batches, recipe.audio.loop)

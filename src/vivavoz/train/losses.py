@@ -9,6 +9,11 @@ from torch.nn import functional as F
 
 from vivavoz.vae.warp import WarpFields, resize_frames, sample_photos
 
+_MOUTH_PLACE = (0.0, 0.48)
+_MOUTH_REACH = (0.42, 0.18)
+"""Where the mouth lies on the mean face, and how far it reaches to each side, as `RenderedFrame.uv` counts."""
+_MOUTH_WEIGHT = 4.0
+
 
 def weighted_l1(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Mean absolute error of (B, 3, T, H, W), every pixel counted `weight` (B, 1, T, H, W) times."""
@@ -40,10 +45,14 @@ def flow_error(fields: WarpFields, flow: Tensor, weight: Tensor) -> Tensor:
 def place_error(prediction: Tensor, uv: Tensor) -> Tensor:
     """How badly places on the mean face are told from a reference's features: (R, 3, h, w) against `RenderedFrame.uv`.
 
-    Mean distance of x and y on the face, and the cross-entropy of whether there is a face, `prediction[:, 2]` as logits.
+    Mean distance of x and y on the face, the mouth counting more, and the cross-entropy of whether there is a face,
+    `prediction[:, 2]` as logits.
     """
     face = uv[:, 2:]
-    distance = ((prediction[:, :2] - uv[:, :2]).abs() * face).sum() / (2 * face.sum() + 1)
+    off_x, off_y = (uv[:, :2] - uv.new_tensor(_MOUTH_PLACE)[:, None, None]).abs().unbind(1)
+    mouth = ((off_x < _MOUTH_REACH[0]) & (off_y < _MOUTH_REACH[1])).to(uv).unsqueeze(1)
+    weight = face * (1 + _MOUTH_WEIGHT * mouth)
+    distance = ((prediction[:, :2] - uv[:, :2]).abs() * weight).sum() / (2 * weight.sum() + 1)
     return distance + F.binary_cross_entropy_with_logits(prediction[:, 2:], face)
 
 
@@ -58,11 +67,13 @@ def choice_error(fields: WarpFields, photos: Tensor, target: Tensor, weight: Ten
     Blending leaves the loss on pixels content with ghosts of all references; this asks for the best one. Only the confidences
     learn from it. `photos` (B, M, 3, H, W), `target` (B, 3, T, H, W), `weight` (B, 1, T, h, w).
     """
-    size = int(weight.shape[-2]), int(weight.shape[-1])
+    size = int(target.shape[-2]), int(target.shape[-1])
     with torch.no_grad():
-        warped = sample_photos(resize_frames(photos, size), fields.flow)
-        light = (warped + 1) * fields.shade - 1
-        error = (light - resize_frames(target, size).unsqueeze(1)).abs().mean(dim=2)  # B M T h w
+        # At the pictures' size, as they are shown: where a flow jumps, its resizing smears what lies between.
+        warped = sample_photos(photos, resize_frames(fields.flow, size))
+        light = (warped + 1) * resize_frames(fields.shade, size) - 1
+        error = (light - target.unsqueeze(1)).abs().mean(dim=2)  # B M T H W
+        error = resize_frames(error, (int(weight.shape[-2]), int(weight.shape[-1])))
         error = F.avg_pool2d(error.flatten(0, 1), 3, stride=1, padding=1, count_include_pad=False).view_as(error)
     return ((fields.confidence.squeeze(2) * error).sum(dim=1, keepdim=True) * weight).sum() / weight.sum()
 

@@ -39,8 +39,8 @@ class LiteRecipe:
     """Portraits that are kept for evaluation; of few portraits, at most a seventh."""
     num_held_readers: int = 30
     """The same for recordings."""
-    portraits_per_reader: int = 4
-    """Portraits that perform to each recording, each in its own way."""
+    hours: float = 3.0
+    """Of performances that the generator learns from."""
     num_render_processes: int = 1
     """Processes that animate portraits while the VAE trains; 0: none of their own."""
     seed: int = 0

@@ -9,9 +9,10 @@ from vivavoz.data.corpus import Portraits, Reader
 from vivavoz.data.emotions import Expression
 from vivavoz.data.performance import State
 from vivavoz.data.phonemes import SILENCE, Phoneme
-from vivavoz.data.shards.clip import EXPRESSIONS, LABELS, MAX_FRAMES, PHONEMES, STATES
+from vivavoz.data.shards.clip import LABELS, MAX_FRAMES, PHONEMES
 from vivavoz.data.shards.codec import encode_clip
 from vivavoz.data.shards.manifest import split_of
+from vivavoz.engine.controls import EXPRESSIONS, STATES
 from vivavoz.errors import ConfigError
 
 PORTRAITS = tuple(f"p{index}.jpg" for index in range(40))

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import skimage.data
 
+from tests.unit.data.animation_material import room_for
 from tests.unit.data.test_rig import face_landmarks
 from tests.unit.train.material import write_sound
 from vivavoz.data.corpus import prepare_portraits, prepare_speech, split
 from vivavoz.data.phonemes import Phoneme
-from vivavoz.errors import DataError
+from vivavoz.errors import DataError, OutputError
 from vivavoz.media.image import write_image
 
 
@@ -90,6 +91,18 @@ def test_folders_without_material_are_refused(tmp_path):
             prepare(tmp_path / "missing", tmp_path / "cache")
         with pytest.raises(DataError, match="holds no"):
             prepare(tmp_path, tmp_path / "cache")
+
+
+def test_a_cache_that_cannot_be_written_is_said_and_nothing_is_left(pictures, recordings, tmp_path):
+    cache = tmp_path / "cache"
+    for prepare in (
+        partial(prepare_portraits, pictures, detect=detector()),
+        partial(prepare_speech, recordings, hear=hear),
+        partial(prepare_speech, recordings, hear=hear, num_processes=2),
+    ):
+        with room_for(2000), pytest.raises(OutputError, match=r"cannot write .*npz: File too large; give a path"):
+            prepare(cache=cache)
+    assert [path for path in cache.rglob("*") if path.is_file()] == []
 
 
 def test_a_damaged_cache_is_named(pictures, tmp_path):

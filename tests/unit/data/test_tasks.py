@@ -99,6 +99,17 @@ def test_results_of_other_tasks_are_not_mistaken_for_these(tmp_path):
         run([Job(name="a")])
 
 
+def test_what_another_version_made_is_made_again(undisturbed, tmp_path):
+    folder, notes = str(tmp_path / "corpus"), tmp_path / "notes"
+    notes.mkdir()
+    run = partial(run_tasks, JOBS[:2], partial(work, folder=folder, notes=notes, calm=True), folder)
+    for made_by, tries in (("test 1", 1), ("test 1", 1), ("test 2", 2), ("", 3), ("", 3)):
+        assert run(made_by=made_by).made_by == Manifest.load(folder).made_by == made_by
+        assert {note.name: len(note.read_text().splitlines()) for note in notes.iterdir()} == {"a": tries, "b": tries}
+    shards = [shard for shard in Manifest.load(str(undisturbed)).shards if shard.name in ("a.tar", "b.tar")]
+    assert Manifest.load(folder).shards == tuple(shards)
+
+
 def full(job, folder):
     raise OutputError(f"cannot write {folder}/{job.name}.tar: No space left on device")
 
@@ -117,23 +128,13 @@ def test_runs_that_make_no_sense_are_refused(tmp_path):
         run_tasks(JOBS, work, str(tmp_path), num_processes=0)
 
 
-def test_two_workers_of_a_ray_cluster_make_the_same_corpus(undisturbed, tmp_path, monkeypatch):
-    pytest.importorskip("ray", reason="needs Ray: pip install 'vivavoz[ray]'")
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    node = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False}
-    from ray.cluster_utils import Cluster
-
+def test_two_workers_of_a_ray_cluster_make_the_same_corpus(undisturbed, tmp_path, ray_cluster):
     folder, notes = tmp_path / "corpus", tmp_path / "notes"
     notes.mkdir()
     jobs = [job if job.does != "kills all" else Job(name="e") for job in JOBS]
-    cluster = Cluster(initialize_head=True, head_node_args=node)
-    try:
-        cluster.add_node(**node)
-        manifest = run_tasks(jobs, partial(work, folder=str(folder), notes=notes), str(folder), ray_address=cluster.address)
-        with pytest.raises(OutputError, match="No space left"):
-            run_tasks([Job(name="x")], partial(full, folder=str(folder)), str(folder), ray_address=cluster.address)
-    finally:
-        cluster.shutdown()
+    manifest = run_tasks(jobs, partial(work, folder=str(folder), notes=notes), str(folder), ray_address=ray_cluster)
+    with pytest.raises(OutputError, match="No space left"):
+        run_tasks([Job(name="x")], partial(full, folder=str(folder)), str(folder), ray_address=ray_cluster)
     tries = {note.name: note.read_text().splitlines() for note in notes.iterdir()}
     assert len({node for nodes in tries.values() for node in nodes}) == 2, "both machines took part"
     assert len(tries["b"]) == 2, "the task that killed its worker was tried again"

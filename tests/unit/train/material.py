@@ -56,12 +56,12 @@ def small_recipe(budget_s=1e-6):
         encoder=EncoderTraining(loop=loop, batch_size=2),
         audio=AudioTraining(loop=loop, batch_size=8),
         generator=(speech, replace(speech, batch_size=1)),
-        portraits_per_reader=2,
+        hours=0.003,
         num_render_processes=0,
     )
 
 
-def write_material(portraits_dir, speech_dir, corpus, num_recordings=2):
+def write_material(portraits_dir, speech_dir, corpus, num_recordings=2, num_samples=66_000):
     """Two photographs and some noise, prepared in `corpus` without MediaPipe and pocketsphinx."""
     for folder in (portraits_dir, speech_dir):
         folder.mkdir(parents=True)
@@ -70,7 +70,7 @@ def write_material(portraits_dir, speech_dir, corpus, num_recordings=2):
         write_image(portraits_dir / name, (photograph * light).astype(np.uint8))
     rng = np.random.default_rng(0)
     for index in range(num_recordings):
-        write_sound(speech_dir / f"{index}.wav", 0.3 * rng.uniform(-1, 1, 12_000))
+        write_sound(speech_dir / f"{index}.wav", 0.3 * rng.uniform(-1, 1, num_samples))
     prepare_portraits(portraits_dir, corpus, detect=lambda image: face_landmarks())
     prepare_speech(speech_dir, corpus, hear=hear)
 

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from tests.unit.train.material import small_preset
+from tests.unit.train.test_generator_training import wishes
 from vivavoz.audio.encoder import AudioEncoder
 from vivavoz.data.rig_labels import LABELS
 from vivavoz.train.audio_training import AudioObjective, AudioTraining
@@ -25,8 +26,8 @@ def takes():
     for _ in range(3):
         loud = np.repeat(rng.normal(size=8), 5).astype(np.float32)
         windows = torch.from_numpy(np.broadcast_to(loud[:, None, None], (40, 16, 80)).copy())
-        labels = np.broadcast_to(loud[None, :, None], (1, 40, len(LABELS))).astype(np.float32)
-        made.append(Take(windows, labels, labels[:, 0]))
+        labels = np.broadcast_to(loud[:, None], (40, len(LABELS))).astype(np.float32)
+        made.append(Take(windows, labels, labels[0], wishes(40)))
     return made
 
 

@@ -8,9 +8,17 @@ import torch
 from tests.unit.train.material import small_preset
 from vivavoz.data.rig_labels import LABELS
 from vivavoz.engine.model import Model
-from vivavoz.errors import ConfigError
+from vivavoz.errors import ConfigError, DataError
 from vivavoz.train.checkpoint import load_part
-from vivavoz.train.generator_training import GeneratorObjective, GeneratorTraining, Take, draw_windows, generator_loss, hear
+from vivavoz.train.generator_training import (
+    FrameWishes,
+    GeneratorObjective,
+    GeneratorTraining,
+    Take,
+    draw_windows,
+    generator_loss,
+    hear,
+)
 from vivavoz.train.label_latents import LabelLatents
 from vivavoz.train.logs import read_log
 from vivavoz.train.loop import LoopConfig, train
@@ -25,15 +33,22 @@ def model(seed=0):
     return Model.initialised(small_preset(), seed)
 
 
+def wishes(num_frames):
+    """States change every ten pictures; the head turns by a tenth of a radian a picture."""
+    index = torch.arange(num_frames)
+    turning = torch.stack([0.1 * index, torch.zeros(num_frames), torch.ones(num_frames)], dim=1)
+    return FrameWishes(index // 10 % 3, index % 7, index / num_frames, turning[:, :2], turning)
+
+
 def raw_takes(count=3, num_frames=40):
-    """Every label of a picture is ten times its index plus the variant, so that a window tells where it was cut."""
+    """Every label of a picture is ten times its index plus the take's number, so that a window tells where it was cut."""
     rng = np.random.default_rng(0)
     takes = []
     for take in range(count):
-        rows = np.broadcast_to(10.0 * np.arange(num_frames)[None, :, None], (2, num_frames, len(LABELS)))
-        labels = (rows + np.arange(2)[:, None, None]).astype(np.float32)
+        rows = np.broadcast_to(10.0 * np.arange(num_frames)[:, None], (num_frames, len(LABELS)))
+        labels = (rows + take).astype(np.float32)
         windows = torch.from_numpy(rng.normal(size=(num_frames, 16, 80)).astype(np.float32)) + take
-        takes.append(Take(windows, labels, labels[:, 0] - 500))
+        takes.append(Take(windows, labels, labels[0] - 500, wishes(num_frames)))
     return takes
 
 
@@ -43,9 +58,9 @@ def smooth_takes():
     takes = []
     for _ in range(3):
         loud = np.repeat(rng.normal(size=10), 4).astype(np.float32)
-        labels = np.broadcast_to(loud[None, :, None], (2, 40, len(LABELS))).astype(np.float32)
+        labels = np.broadcast_to(loud[:, None], (40, len(LABELS))).astype(np.float32)
         windows = torch.from_numpy(np.broadcast_to(loud[:, None, None], (40, 16, 80)).copy())
-        takes.append(Take(windows, labels, np.zeros((2, len(LABELS)), np.float32)))
+        takes.append(Take(windows, labels, np.zeros(len(LABELS), np.float32), wishes(40)))
     return takes
 
 
@@ -56,7 +71,9 @@ def heard(takes):
 @pytest.mark.parametrize("starts_video", [True, False])
 def test_a_window_is_cut_out_of_sound_and_labels_alike(starts_video):
     settings = replace(SETTINGS, batch_size=8, start_odds=float(starts_video))
-    takes = [replace(take, features=torch.from_numpy(take.labels[0, :, :1]).repeat(1, 16)) for take in raw_takes()]
+    takes = [
+        replace(take, features=torch.from_numpy(take.labels[:, :1] - take.labels[0, 0]).repeat(1, 16)) for take in raw_takes()
+    ]
     latents = LabelLatents(len(LABELS), 64)
     windows = draw_windows(takes, latents, settings, np.random.default_rng(0))
     num_frames = 13 if starts_video else 16
@@ -80,7 +97,7 @@ def test_the_first_reference_is_the_portrait_as_it_is():
     windows = draw_windows(heard(raw_takes()), LabelLatents(len(LABELS), 64), SETTINGS, np.random.default_rng(0))
     assert windows.references.shape == (4, 64, 3, 1, 1)
     first = windows.references[:, 0, 0, 0, 0]
-    assert ((first == -500) | (first == -499)).all()
+    assert set(first.tolist()) <= {-500, -499, -498}
     assert (windows.references[:, 0, 1:] >= 0).all()
     noisy = draw_windows(
         heard(raw_takes()), LabelLatents(len(LABELS), 64), replace(SETTINGS, reference_noise=0.5), np.random.default_rng(0)
@@ -100,6 +117,37 @@ def test_a_window_and_its_references_are_misjudged_alike():
     torch.testing.assert_close(levels, levels[:, :, :1].expand_as(levels), atol=1e-3, rtol=0)
     references = (biased.references - plain.references)[:, : len(LABELS), :, 0, 0]
     torch.testing.assert_close(references, levels[:, :, :1].expand_as(references), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("starts_video", [True, False])
+def test_wishes_are_those_of_the_latents_pictures(starts_video):
+    start, count = (0, 13) if starts_video else (5, 16)
+    asked = wishes(40).of_latents(start, count, starts_video=starts_video)
+    last = [0, 4, 8, 12] if starts_video else [8, 12, 16, 20]
+    assert asked.state.tolist() == [index // 10 % 3 for index in last]
+    assert asked.expression.tolist() == [index % 7 for index in last]
+    means = [0.0, 0.25, 0.65, 1.05] if starts_video else [0.65, 1.05, 1.45, 1.85]
+    torch.testing.assert_close(asked.head_pose[:, 0], torch.tensor(means))
+    torch.testing.assert_close(asked.gaze[:, 0], torch.tensor(means))
+    torch.testing.assert_close(asked.expression_intensity, torch.tensor(means) / 4)
+
+
+def test_often_nothing_is_asked():
+    takes, latents = heard(raw_takes()), LabelLatents(len(LABELS), 64)
+    drawn = [draw_windows(takes, latents, SETTINGS, np.random.default_rng(seed)).controls for seed in range(60)]
+    present = torch.cat([controls.present[:, 0] for controls in drawn]).float()
+    assert float((present.sum(1) == 0).float().mean()) == pytest.approx(0.4 + 0.6 * 0.3**4, abs=0.1)
+    assert float(present.mean()) == pytest.approx(0.6 * 0.7, abs=0.08)
+    assert all(torch.equal(controls.present[:, :1].expand_as(controls.present), controls.present) for controls in drawn)
+
+
+def test_takes_shorter_than_a_window_are_left_out():
+    short, *_ = heard(raw_takes(num_frames=12))
+    long = heard(raw_takes())
+    with pytest.raises(DataError, match="none of 1 takes"):
+        GeneratorObjective(model().generator, [short], SETTINGS)
+    batches = GeneratorObjective(model().generator, [short, *long], SETTINGS).batches(0)
+    assert all(windows.clean.shape[2] == 4 for windows in itertools.islice(batches, 10))
 
 
 def test_the_draw_decides():

@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vivavoz.data.corpus import Report
-from vivavoz.data.latents.store import WEIGHTS_NAME, EncodedClip, LatentsInfo, mel_of_windows, pack, reference_frames
+from vivavoz.data.latents.store import VERSION, WEIGHTS_NAME, EncodedClip, LatentsInfo, mel_of_windows, pack, reference_frames
 from vivavoz.data.shards.clip import SIZES_PX
 from vivavoz.data.shards.codec import decode_frames, decode_sound
 from vivavoz.data.shards.manifest import Manifest, Shard, StoredClip
-from vivavoz.data.shards.storage import join, read_bytes, size_of, writing_whole
+from vivavoz.data.shards.storage import join, read_bytes, remove_unfinished, size_of, writing_whole
 from vivavoz.data.tasks import TaskResult, run_tasks
 from vivavoz.engine.model import Model
 from vivavoz.engine.weights import CONFIG_FILE, GENERATOR_FILE, VAE_FILE, find_weights, load, read_preset
@@ -90,6 +90,7 @@ def encode_corpus(
         tasks,
         work,
         folder,
+        made_by=f"vivavoz encode {VERSION}",
         ray_address=ray_address,
         gpus_per_task=1 if device.startswith("cuda") else 0,
         num_processes=num_processes,
@@ -103,6 +104,7 @@ def encode_shard(task: EncodeTask, *, shards: str, weights: Path, folder: str, d
     url = join(shards, task.shard.name)
     content, clips = pack([_encode_clip(clip, url, model, task.info.size_px) for clip in task.shard.clips])
     name = f"{task.name}.safetensors"
+    remove_unfinished(join(folder, name))
     with writing_whole(join(folder, name)) as file:
         file.write(content)
     return TaskResult(shard=Shard(name=name, num_bytes=len(content), sha256=hashlib.sha256(content).hexdigest(), clips=clips))

@@ -34,7 +34,8 @@ from vivavoz.timing import FRAME_RATE, frames_of_latents
 
 INFO_NAME: Final = "latents.json"
 WEIGHTS_NAME: Final = "weights"
-_VERSION: Final = 1
+VERSION: Final = 1
+"""Raised when the same clips and weights give other bytes."""
 _BF16_BYTES: Final = 2
 
 
@@ -49,7 +50,7 @@ class LatentsInfo:
     channels: int
     side: int
     """Rows and columns."""
-    version: int = _VERSION
+    version: int = VERSION
 
     @property
     def latent_bytes(self) -> int:
@@ -71,8 +72,8 @@ class LatentsInfo:
         if size_of(url) is None:
             raise DataError(f"{folder} holds no latents (there is no {INFO_NAME}); make some with `vivavoz encode`")
         stored = read_json(url)
-        if isinstance(stored, dict) and stored.get("version") != _VERSION:
-            raise DataError(f"{url} is of version {stored.get('version')}, expected {_VERSION}; encode again with this vivavoz")
+        if isinstance(stored, dict) and stored.get("version") != VERSION:
+            raise DataError(f"{url} is of version {stored.get('version')}, expected {VERSION}; encode again with this vivavoz")
         try:
             return from_plain(cls, stored, url)
         except ConfigError as error:

@@ -5,7 +5,7 @@ import io
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import BinaryIO
+from typing import IO
 
 from vivavoz.data.shards.clip import Clip
 from vivavoz.data.shards.codec import encode_clip
@@ -55,7 +55,7 @@ def _chain(first: Clip, rest: Iterator[Clip]) -> Iterator[Clip]:
     yield from rest
 
 
-def _digest(file: BinaryIO) -> tuple[int, str]:
+def _digest(file: IO[bytes]) -> tuple[int, str]:
     file.seek(0)
     digest = hashlib.sha256()
     while piece := file.read(1 << 20):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from vivavoz.data.landmarks import NUM_LANDMARKS
 from vivavoz.data.phonemes import CONSONANTS, SILENCE, VOWELS
+from vivavoz.engine.controls import EXPRESSIONS, STATES
 from vivavoz.errors import DataError
 from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
 
@@ -24,8 +25,6 @@ Split: TypeAlias = Literal["train", "validation", "test"]
 SPLITS: Final[tuple[Split, ...]] = ("train", "validation", "test")
 Fact: TypeAlias = str | int | float | bool
 
-STATES: Final = ("speaking", "listening", "idle")
-EXPRESSIONS: Final = ("neutral", "happy", "sad", "angry", "surprised", "afraid", "disgusted")
 PHONEMES: Final = (SILENCE, *sorted(VOWELS | CONSONANTS))
 """ARPAbet without stress marks; the first is a pause."""
 LIP_SHAPE: Final = ("opening", "width", "height")

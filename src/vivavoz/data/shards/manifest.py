@@ -58,6 +58,8 @@ class Manifest:
 
     shards: tuple[Shard, ...]
     rejected: tuple[Rejection, ...] = ()
+    made_by: str = ""
+    """What made the clips, and its version."""
 
     def __post_init__(self) -> None:
         """Refuse keys that come twice and people in two splits."""
@@ -82,6 +84,7 @@ class Manifest:
         return {
             "format": "vivavoz clips",
             "version": _VERSION,
+            "made_by": self.made_by,
             "shards": len(self.shards),
             "bytes": sum(shard.num_bytes for shard in self.shards),
             **_figures(clips),
@@ -114,6 +117,7 @@ class Manifest:
             manifest = cls(
                 shards=tuple(from_plain(Shard, line["shard"], "shard") for line in lines if "shard" in line),
                 rejected=tuple(from_plain(Rejection, line["rejected"], "rejected") for line in lines if "rejected" in line),
+                made_by=summary.setdefault("made_by", ""),
             )
         except ConfigError as error:
             raise DataError(f"{url} is damaged ({error}); run the command that made the corpus again") from error

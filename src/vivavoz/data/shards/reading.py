@@ -5,8 +5,8 @@ Legend: `B` windows, `T` frames = 1 + 4n, `M` references, `S` side in px, `N` sa
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import count
 from multiprocessing import get_all_start_methods
 from typing import TypeVar
@@ -171,25 +171,32 @@ class ShardWindows(Dataset[WindowBatch]):
     def _draw(self, number: int, num_references: int, rng: np.random.Generator) -> "_Window":
         clip = self._windowed[self._shuffled[number]]
         first = int(rng.integers(self._places[clip].info.num_frames - self.config.num_frames + 1))
-        window = self._read(clip, range(first, first + self.config.num_frames), sound=True)
+        wanted = {clip: list(range(first, first + self.config.num_frames))}
         others = [other for other in self._by_identity[self._places[clip].info.identity] if other != clip]
         references = []
         for _ in range(num_references):
             other = int(rng.choice(others)) if others and rng.random() < self.config.other_clip_odds else clip
-            at = int(rng.integers(self._places[other].info.num_frames))
-            references.append(self._read(other, range(at, at + 1), sound=False))
-        window.references = references
+            frames = wanted.setdefault(other, [])
+            references.append((other, len(frames)))
+            frames.append(int(rng.integers(self._places[other].info.num_frames)))
+        read = {one: self._read(one, frames, sound=one == clip) for one, frames in wanted.items()}  # each opened once
+        window = read[clip].part(0, self.config.num_frames)
+        window.references = [read[other].part(place, place + 1) for other, place in references]
         return window
 
-    def _read(self, clip: int, wanted: range, *, sound: bool) -> "_Window":
+    def _read(self, clip: int, wanted: Sequence[int], *, sound: bool) -> "_Window":
+        """Some frames of a clip; with `sound`, that of a window at their beginning."""
         place, config = self._places[clip], self.config
-        key = place.info.key
-        window = _Window(key=key, first=wanted.start, frames=decode_frames(place.read(f"{config.size_px}.mp4"), wanted, key))
+        key, video = place.info.key, f"{config.size_px}.mp4"
+        members = place.read([video, *(["flac"] if sound else []), *(["npz"] if config.arrays else [])])
+        window = _Window(key=key, first=wanted[0], frames=decode_frames(members[video], wanted, key))
         if sound:
-            window.samples = _cut(decode_sound(place.read("flac"), key), wanted, config.sound_margin_samples)
+            start = wanted[0] * SAMPLES_PER_FRAME - config.sound_margin_samples
+            stop = (wanted[0] + config.num_frames) * SAMPLES_PER_FRAME + config.sound_margin_samples
+            there = range(max(start, 0), min(stop, place.info.num_frames * SAMPLES_PER_FRAME))
+            window.samples = np.pad(decode_sound(members["flac"], key, there), (there.start - start, stop - there.stop))
         if config.arrays:
-            arrays = decode_arrays(place.read("npz"), key)
-            window.arrays = {name: values[wanted.start : wanted.stop] for name, values in arrays.items()}
+            window.arrays = {name: values[wanted] for name, values in decode_arrays(members["npz"], key).items()}
             window.arrays["landmarks"] = window.arrays["landmarks"] * np.float32(config.size_px / SIZES_PX[0])
         return window
 
@@ -241,9 +248,12 @@ class _Place:
     url: str
     members: dict[str, tuple[int, int]]
 
-    def read(self, suffix: str) -> bytes:
-        start, length = self.members[suffix]
-        return read_bytes(self.url, start, start + length)
+    def read(self, suffixes: Sequence[str]) -> dict[str, bytes]:
+        """Members in one piece, for they lie side by side and a store answers every request late."""
+        spans = {suffix: self.members[suffix] for suffix in suffixes}
+        first = min(start for start, _ in spans.values())
+        piece = read_bytes(self.url, first, max(start + length for start, length in spans.values()))
+        return {suffix: piece[start - first : start - first + length] for suffix, (start, length) in spans.items()}
 
 
 @dataclass(kw_only=True, slots=True)
@@ -255,10 +265,10 @@ class _Window:
     arrays: dict[str, NDArray] = field(default_factory=dict)
     references: list["_Window"] = field(default_factory=list)
 
-
-def _cut(samples: NDArray[np.float32], wanted: range, margin: int) -> NDArray[np.float32]:
-    padded = np.pad(samples, margin)
-    return padded[wanted.start * SAMPLES_PER_FRAME : wanted.stop * SAMPLES_PER_FRAME + 2 * margin]
+    def part(self, start: int, stop: int) -> "_Window":
+        """Some of its frames, with all of its sound."""
+        arrays = {name: values[start:stop] for name, values in self.arrays.items()}
+        return replace(self, frames=self.frames[start:stop], arrays=arrays)
 
 
 def _collate(windows: list[_Window], config: WindowConfig) -> WindowBatch:

@@ -2,18 +2,17 @@
 
 import glob
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import IO, Any, Final
 
 import fsspec
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from vivavoz.errors import DataError, OutputError
+from vivavoz.errors import DataError, OutputError, VivavozError
 from vivavoz.media.output import whole_file, writing
 
 _SUFFIXES: Final = (".tar", ".json", ".jsonl", ".safetensors")
@@ -25,7 +24,7 @@ def join(folder: str, name: str) -> str:
 
 
 @contextmanager
-def writing_whole(url: str) -> Iterator[BinaryIO]:
+def writing_whole(url: str) -> Iterator[IO[bytes]]:
     """Hand out a file; what was written appears under `url` when the block ends well, and never in part.
 
     Raises:
@@ -38,12 +37,11 @@ def writing_whole(url: str) -> Iterator[BinaryIO]:
         with whole_file(path, _SUFFIXES) as temporary, writing(url), temporary.open("w+b") as file:
             yield file
         return
-    with writing(url), tempfile.TemporaryFile() as file:
+    with writing(url), tempfile.NamedTemporaryFile() as file:
         yield file
-        file.seek(0)
-        filesystem.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-        with filesystem.open(path, "wb") as target:  # an object store shows it when it is closed
-            shutil.copyfileobj(file, target, 1 << 20)
+        file.flush()
+        with _reached(url, OutputError):
+            filesystem.put_file(file.name, path)  # an object store shows it once it is all there
 
 
 def remove_unfinished(url: str) -> None:
@@ -68,22 +66,19 @@ def read_text(url: str) -> str:
 def read_bytes(url: str, start: int | None = None, end: int | None = None) -> bytes:
     """A file, or its bytes from `start` to `end`. Raises `DataError` where there is none, or it is too short."""
     filesystem, path = _filesystem(url)
-    try:
+    with _reached(url, DataError):
         content = bytes(filesystem.cat_file(path, start=start, end=end))
-    except OSError as error:
-        raise DataError(f"cannot read {url}: {error.strerror or error}; check the path") from error
     if start is not None and end is not None and len(content) != end - start:
         raise DataError(f"{url} ends within bytes {start} to {end}; copy or write it again")
     return content
 
 
 def size_of(url: str) -> int | None:
-    """Bytes of a file; None where there is none."""
+    """Bytes of a file; None where there is none. Raises `DataError` where the store does not answer."""
     filesystem, path = _filesystem(url)
-    try:
+    with _reached(url, DataError), suppress(FileNotFoundError, NotADirectoryError):
         return int(filesystem.size(path))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    return None
 
 
 def read_json(url: str) -> Any:
@@ -92,6 +87,18 @@ def read_json(url: str) -> Any:
         return json.loads(read_bytes(url))
     except ValueError as error:
         raise DataError(f"{url} is damaged ({error}); remove it to have it made again") from error
+
+
+@contextmanager
+def _reached(url: str, kind: type[VivavozError]) -> Iterator[None]:
+    """Turn whatever keeps a file from being read (`DataError`) or written into one line; every store has errors of its own."""
+    try:
+        yield
+    except Exception as error:
+        told = "no such file" if isinstance(error, FileNotFoundError) else str(error) or type(error).__name__
+        reason = (error.strerror if isinstance(error, OSError) else None) or told
+        verb = "write" if kind is OutputError else "read"
+        raise kind(f"cannot {verb} {url}: {reason}; check the path, and that its store is there and lets you in") from error
 
 
 def _filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vivavoz.audio.reading import is_silent, read_audio
 from vivavoz.audio.resample import StreamingResampler
 from vivavoz.data.phonemes import Phoneme
-from vivavoz.data.shards.clip import PHONEMES, STATES, Clip, ClipInfo
+from vivavoz.data.shards.clip import PHONEMES, Clip, ClipInfo
 from vivavoz.data.shards.manifest import Rejection, split_of
 from vivavoz.data.video.faces import FaceReader, Landmarks
 from vivavoz.data.video.limits import Limits, Reason, judge_picture, judge_sound
@@ -32,6 +32,7 @@ from vivavoz.data.video.rate import Picture, at_constant_rate
 from vivavoz.data.video.sources import VideoSource
 from vivavoz.data.video.survey import Piece, look, plan
 from vivavoz.data.video.sync import estimate_offset
+from vivavoz.engine.controls import STATES
 from vivavoz.errors import AudioError, DataError
 from vivavoz.media.image import MIN_SIDE_PX, Pixels
 from vivavoz.media.video import Video, read_video
@@ -158,17 +159,19 @@ def _clip(
     start = _first_frame(source) + piece.start
     left, top, side = piece.square
     samples = _part(sound, start, len(crops), 0.0)
-    voice = float((senses.voice(samples, len(crops)) > SPEAKING_ABOVE).mean())
-    offset = estimate_offset(labels["lip_shape"], samples) if voice >= limits.min_voice else None
-    reasons = [*judge_picture(measures, limits), *judge_sound(voice, offset, limits)]
+    voice = senses.voice(samples, len(crops))
+    spoken = float((voice > SPEAKING_ABOVE).mean())
+    offset = estimate_offset(labels["lip_shape"], samples) if spoken >= limits.min_voice else None
+    reasons = [*judge_picture(measures, limits), *judge_sound(spoken, offset, limits)]
     if reasons or offset is None:
         return _rejection(source, piece, reasons)
     corrected = abs(offset.offset_s) > limits.max_uncorrected_s
     if corrected:
         samples = _part(sound, start, len(crops), offset.offset_s)
+        voice = senses.voice(samples, len(crops))
     facts = {
         "start_s": start / FRAME_RATE,
-        "voice": voice,
+        "voice": spoken,
         "sync_offset_s": offset.offset_s,
         "sync_r": offset.r,
         "sync_confidence": offset.confidence,
@@ -176,7 +179,7 @@ def _clip(
         "repeated": repeated,
         **asdict(measures),
     }
-    labels["state"] = _states(senses.voice(samples, len(crops)))
+    labels["state"] = _states(voice)
     words = [word.text for word in source.words if start <= word.start_s * FRAME_RATE < start + len(crops)]
     if senses.phonemes is not None:
         labels["phoneme"] = _phoneme_classes(senses.phonemes(samples, words), len(crops))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivavoz.data import landmarks as lm
+from vivavoz.data.gaze import gaze_angles
 from vivavoz.data.head_pose import HeadFit, angles, fit_head
 from vivavoz.media.image import Pixels
 
@@ -21,10 +22,6 @@ CROP_PX: Final = 512
 SAMPLE_EVERY_FRAMES: Final = 5
 """Sharpness and occlusion are judged on every fifth picture."""
 
-_EYE_RADIUS_PER_WIDTH: Final = 0.42
-"""An eyeball's radius over the width of the eye's opening: 12 mm over about 29 mm."""
-_STRAIGHT_AHEAD_Y: Final = 0.065
-"""How far above the line of its corners the iris of a level gaze lies, in eye widths."""
 _SHUT: Final = 0.2
 """Of the usual gap of the lids: below it an eye is shut."""
 
@@ -61,16 +58,8 @@ def measure_heads(landmarks: Floats) -> list[HeadFit]:
     return [fit_head(points) for points in landmarks]
 
 
-def lip_shape(landmarks: Floats, heads: Sequence[HeadFit]) -> Floats:
-    """Gap of the inner lips, width, and height of the outer lips, (T, 3), in face heights, in the head's frame."""
-    points = np.stack([head.to_head(each[[13, 14, 61, 291, 0, 17]]) for each, head in zip(landmarks, heads, strict=True)])
-    opening = np.maximum(points[:, 1, 1] - points[:, 0, 1], 0)
-    width = np.linalg.norm(points[:, 3] - points[:, 2], axis=-1)
-    return np.stack([opening, width, points[:, 5, 1] - points[:, 4, 1]], 1).astype(np.float32)
-
-
 def face_labels(landmarks: Floats, heads: Sequence[HeadFit]) -> dict[str, NDArray]:
-    """Head pose, gaze, blinks and lip shape of every frame, as clips are labelled."""
+    """Head pose, gaze, blinks and lip shape of every frame, as clips are labelled: in the head's frame, in face heights."""
     poses = np.radians([angles(head.rotation) for head in heads])
     shape = np.stack([head.to_head(points) for points, head in zip(landmarks, heads, strict=True)])
     blinks, gazes = [], []
@@ -83,13 +72,13 @@ def face_labels(landmarks: Floats, heads: Sequence[HeadFit]) -> dict[str, NDArra
         usual = max(float(np.percentile(gap, 80)), 1e-6)
         blinks.append(np.clip((usual - gap) / (usual * (1 - _SHUT)), 0, 1))
         gazes.append((shape[:, iris[0], :2] - shape[:, list(corners), :2].mean(1)) / width[:, None])
-    away = np.mean(gazes, axis=0) - [0, -_STRAIGHT_AHEAD_Y]
-    sine = np.clip(away * [1, -1] / _EYE_RADIUS_PER_WIDTH, -0.95, 0.95)
+    opening = np.maximum(shape[:, 14, 1] - shape[:, 13, 1], 0)
+    stretch = np.linalg.norm(shape[:, 291] - shape[:, 61], axis=1)
     return {
         "head_pose": poses.astype(np.float32),
-        "gaze": np.arcsin(sine).astype(np.float32),
+        "gaze": gaze_angles(np.mean(gazes, axis=0) * [1, -1]),
         "blink": np.stack(blinks, 1).astype(np.float32),
-        "lip_shape": lip_shape(landmarks, heads),
+        "lip_shape": np.stack([opening, stretch, shape[:, 17, 1] - shape[:, 0, 1]], 1).astype(np.float32),
     }
 
 

@@ -14,6 +14,7 @@ from vivavoz.data.corpus import Report
 from vivavoz.data.phonemes import Phoneme, align, recognise
 from vivavoz.data.shards.archive import write_shard
 from vivavoz.data.shards.clip import Clip
+from vivavoz.data.shards.codec import CODEC_VERSION
 from vivavoz.data.shards.manifest import Manifest, Rejection
 from vivavoz.data.tasks import TaskResult, run_tasks, shard_url
 from vivavoz.data.video.clips import Senses, clips_of
@@ -23,6 +24,8 @@ from vivavoz.data.video.sources import Found, VideoSource
 from vivavoz.data.video.voice import voice_activity
 from vivavoz.errors import DataError
 
+PREPARATION_VERSION: Final = 1
+"""Raised when the same video and limits give other clips: shards of before are then made again."""
 GROUP_SOURCES: Final = 32
 GROUP_BYTES: Final = 32_000_000
 """A group is full with so many videos, or so many bytes of them: small enough that little is done twice after a crash."""
@@ -87,7 +90,8 @@ def prepare(
     """
     tasks = tasks_of(found, limits or Limits())
     work = partial(prepare_task, folder=folder, open_senses=open_senses)
-    return run_tasks(tasks, work, folder, ray_address=ray_address, num_processes=num_processes, report=report)
+    made_by = f"preparation {PREPARATION_VERSION}, codec {CODEC_VERSION}"
+    return run_tasks(tasks, work, folder, made_by=made_by, ray_address=ray_address, num_processes=num_processes, report=report)
 
 
 def tasks_of(found: Found, limits: Limits) -> list[PrepareTask]:

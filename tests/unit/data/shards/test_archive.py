@@ -3,12 +3,13 @@ import tarfile
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from tests.unit.data.shards.material import make_clip
 from vivavoz.data.shards.archive import write_shard
 from vivavoz.data.shards.codec import decode_clip
 from vivavoz.data.shards.manifest import Manifest, Rejection, split_of
-from vivavoz.data.shards.storage import read_bytes
+from vivavoz.data.shards.storage import read_bytes, size_of
 from vivavoz.errors import DataError, OutputError
 
 
@@ -78,6 +79,22 @@ def test_what_cannot_be_written_is_said(tmp_path, clips):
 def test_a_full_disk_is_said_and_nothing_is_left(clips):
     with pytest.raises(OutputError, match=r"cannot write /dev/full/a\.tar"):
         write_shard("/dev/full/a.tar", clips)
+
+
+def test_a_store_that_does_not_answer_is_said(clips, monkeypatch):
+    class NobodyListensError(Exception):
+        """Every store's library has errors of its own."""
+
+    def refuse(*path, **more):
+        raise NobodyListensError("could not connect")
+
+    for name in ("cat_file", "info", "put_file"):
+        monkeypatch.setattr(MemoryFileSystem, name, refuse)
+    for ask in (read_bytes, size_of):
+        with pytest.raises(DataError, match=r"cannot read memory://corpus/a\.tar: could not connect; check the path"):
+            ask("memory://corpus/a.tar")
+    with pytest.raises(OutputError, match=r"cannot write memory://corpus/a\.tar: could not connect; check the path"):
+        write_shard("memory://corpus/a.tar", clips)
 
 
 def test_manifest_comes_back_and_counts(tmp_path, clips):

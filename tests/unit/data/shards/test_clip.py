@@ -5,8 +5,9 @@ import pytest
 
 from tests.unit.data.shards.material import make_clip
 from vivavoz.data.performance import State
-from vivavoz.data.shards.clip import EXPRESSIONS, LABELS, STATES
+from vivavoz.data.shards.clip import LABELS
 from vivavoz.engine import controls
+from vivavoz.engine.controls import EXPRESSIONS, STATES
 from vivavoz.errors import DataError
 from vivavoz.generator.config import GeneratorConfig
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.data.shards.material import frame_of, make_clip
 from vivavoz.data.shards.clip import LABELS
-from vivavoz.data.shards.codec import decode_clip, decode_frames, encode_clip
+from vivavoz.data.shards.codec import decode_clip, decode_frames, decode_sound, encode_clip
 from vivavoz.errors import DataError
 
 
@@ -42,10 +42,25 @@ def test_pictures_are_visually_lossless_at_both_sizes(clip, members):
     assert 10 * np.log10(255**2 / np.mean(luma**2)) > 42
 
 
-@pytest.mark.parametrize("wanted", [range(1), range(11, 14), range(12, 13), range(25, 26), range(5, 26)])
-def test_any_run_of_frames_can_be_had_without_the_rest(members, wanted):
+@pytest.mark.parametrize("wanted", [range(1), range(11, 14), range(12, 13), range(25, 26), range(5, 26), [25, 3, 4, 3, 13, 0]])
+def test_any_frames_can_be_had_without_the_rest(members, wanted):
+    everything = decode_frames(members["256.mp4"], range(26), "anna")
     frames = decode_frames(members["256.mp4"], wanted, "anna")
     assert [frame_of(frame) for frame in frames] == list(wanted)
+    assert np.array_equal(frames, everything[wanted])
+
+
+@pytest.mark.parametrize("wanted", [range(1), range(640, 1280), range(1151, 1153), range(9000, 16_640), range(16_639, 16_640)])
+def test_any_stretch_of_sound_can_be_had_without_the_rest(members, wanted):
+    everything = decode_sound(members["flac"], "anna")
+    assert np.array_equal(decode_sound(members["flac"], "anna", wanted), everything[wanted])
+
+
+def test_what_a_clip_does_not_have_is_said(members):
+    with pytest.raises(DataError, match="mp4 of clip anna has no frame 26"):
+        decode_frames(members["256.mp4"], range(24, 27), "anna")
+    with pytest.raises(DataError, match="flac of clip anna gave 640 samples, expected 641"):
+        decode_sound(members["flac"], "anna", range(16_000, 16_641))
 
 
 def test_the_same_clip_gives_the_same_bytes_whatever_the_time(clip, members):

@@ -1,4 +1,5 @@
 import dataclasses
+import tarfile
 from functools import partial
 from itertools import islice
 
@@ -7,10 +8,13 @@ import pytest
 import torch
 
 from tests.unit.data.shards.material import frame_of, make_clip
+from vivavoz.data.shards import reading
 from vivavoz.data.shards.archive import write_shard
 from vivavoz.data.shards.clip import LABELS
+from vivavoz.data.shards.codec import decode_arrays, decode_frames, decode_info, decode_sound
 from vivavoz.data.shards.manifest import Manifest
 from vivavoz.data.shards.reading import ShardWindows, WindowConfig, window_loader
+from vivavoz.data.shards.storage import read_bytes
 from vivavoz.errors import ConfigError, DataError
 
 CONFIG = WindowConfig(batch_size=3, num_frames=5, reference_odds=(0.1, 0.3, 0.6), seed=7)
@@ -71,6 +75,34 @@ def test_pictures_sound_landmarks_and_labels_are_of_the_same_moment(batches):
             assert batch.labels.blink[row, :, 1].tolist() == pytest.approx([index / 100 for index in expected])
             assert np.allclose(batch.samples[row], tone[first * 640 : (first + 5) * 640], atol=1e-4)
             assert np.allclose(batch.landmarks[row], landmarks[first : first + 5] / 2, atol=1 / 64)
+
+
+def test_windows_are_to_the_bit_what_their_clips_hold(corpus, batches):
+    clips = {}
+    for shard in Manifest.load(corpus).shards:
+        with tarfile.open(f"{corpus}/{shard.name}") as archive:
+            for clip in shard.clips:
+                clips[clip.info.key] = {
+                    suffix: archive.extractfile(f"{clip.info.key}.{suffix}").read() for suffix in clip.members
+                }
+    for batch in batches[:4]:
+        for row, (key, first) in enumerate(zip(batch.keys, batch.first_frames, strict=True)):
+            info, arrays = decode_info(clips[key]["json"]), decode_arrays(clips[key]["npz"], key)
+            frames = decode_frames(clips[key]["256.mp4"], range(info.num_frames), key)
+            assert np.array_equal(batch.frames[row], frames[first : first + 5])
+            assert np.array_equal(batch.samples[row], decode_sound(clips[key]["flac"], key)[first * 640 : (first + 5) * 640])
+            assert np.array_equal(batch.landmarks[row], arrays["landmarks"][first : first + 5] / 2)
+            for place, other in enumerate(batch.reference_keys[row]):
+                frames = decode_frames(clips[other]["256.mp4"], range(decode_info(clips[other]["json"]).num_frames), other)
+                assert any(np.array_equal(batch.references[row, place], frame) for frame in frames)
+
+
+def test_a_window_and_references_of_its_clip_are_fetched_together(corpus, monkeypatch):
+    fetched = []
+    monkeypatch.setattr(reading, "read_bytes", lambda *span: fetched.append(span) or read_bytes(*span))
+    config = dataclasses.replace(CONFIG, batch_size=1, reference_odds=(0, 0, 1), other_clip_odds=0.0)
+    assert ShardWindows(corpus, config)[0].references.shape[1] == 2
+    assert len(fetched) == 1
 
 
 def test_references_are_of_the_same_person_from_this_and_other_clips(batches):

@@ -12,10 +12,11 @@ from tests.unit.data.video.material import (
     write_talking,
     write_video,
 )
-from vivavoz.data.shards.clip import PHONEMES, STATES, Clip
+from vivavoz.data.shards.clip import PHONEMES, Clip
 from vivavoz.data.video.clips import clips_of
 from vivavoz.data.video.limits import Limits
 from vivavoz.data.video.sources import VideoSource, Word
+from vivavoz.engine.controls import STATES
 
 
 def results(path, limits=None, **more):

@@ -5,7 +5,7 @@ import skimage.data
 
 from tests.unit.data.test_rig import face_landmarks
 from tests.unit.data.video.material import marked_face
-from vivavoz.data.video.measure import face_labels, lip_shape, measure, measure_heads, on_face, other_colours, sharpness
+from vivavoz.data.video.measure import face_labels, measure, measure_heads, on_face, other_colours, sharpness
 
 FACE = marked_face(256, 320, 90, 10)
 
@@ -33,7 +33,7 @@ def test_poses_are_those_of_the_head():
 def test_openings_are_in_face_heights_and_turn_with_the_head():
     landmarks = np.stack([marked_face(256, 300, 80, height) for height in (10.7, 20, 40)])
     heads = measure_heads(landmarks)
-    openings = lip_shape(landmarks, heads)[:, 0]
+    openings = face_labels(landmarks, heads)["lip_shape"][:, 0]
     assert openings * heads[0].scale_px == pytest.approx([0, 9.3, 29.3], abs=0.4)
 
 
