@@ -22,7 +22,7 @@ from vivavoz.data.latents.reading import LatentWindowConfig, LatentWindows
 from vivavoz.data.shards.clip import SIZES_PX
 from vivavoz.data.shards.reading import ShardWindows, WindowConfig, window_loader
 from vivavoz.engine.model import Model
-from vivavoz.engine.weights import load, save_model
+from vivavoz.engine.weights import load, read_preset, save_model
 from vivavoz.errors import ConfigError, DataError
 from vivavoz.generator.generator import Generator
 from vivavoz.train.checkpoint import load_part, read_progress
@@ -126,10 +126,9 @@ def train_latents(
     )
     windows = LatentWindows(latents, config)
     weights = fetch_weights(latents, out / "vae")
-    model = load(weights, device="cpu")
-    if model.preset.vae != recipe.preset.vae:
+    if (preset := read_preset(weights)).vae != recipe.preset.vae:
         raise DataError(
-            f"{latents} was encoded by the {model.preset.name!r} preset's VAE, expected {recipe.preset.name!r}: "
+            f"{latents} was encoded by the {preset.name!r} preset's VAE, expected {recipe.preset.name!r}: "
             "choose the recipe of that preset, or encode with such weights"
         )
     if parallel.is_first:
@@ -144,7 +143,7 @@ def train_latents(
         objective = LatentObjective(generator, audio, recipe.training).to(_device())
         _train("generator", objective, windows, recipe.loop, folder, parallel, accumulate_steps, num_workers, report)
     trained = Model.initialised(recipe.preset, recipe.seed)
-    trained.vae = model.vae
+    trained.vae = load(weights, device="cpu").vae
     load_part(folder, "generator", trained.generator)
     load_part(folder, "audio", trained.audio.encoder)
     return _save(trained, out, parallel)

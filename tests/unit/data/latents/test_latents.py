@@ -18,7 +18,7 @@ from vivavoz.data.shards.manifest import Manifest
 from vivavoz.data.shards.reading import window_loader
 from vivavoz.data.shards.storage import read_bytes
 from vivavoz.engine.weights import load
-from vivavoz.errors import DataError
+from vivavoz.errors import ConfigError, DataError
 
 CONFIG = LatentWindowConfig(batch_size=3, num_latents=4, start_odds=0.5, seed=3)
 
@@ -135,6 +135,8 @@ def test_what_does_not_belong_together_is_refused(folders, tmp_path):
         encode_corpus(shards, write_weights(tmp_path / "other", seed=1), latents, device="cpu")
     with pytest.raises(DataError, match=r"cannot read .*manifest"):
         encode_corpus(str(tmp_path / "nothing"), weights, str(tmp_path / "out"), device="cpu")
+    with pytest.raises(ConfigError, match="cannot encode on 'nowhere'"):
+        encode_corpus(shards, weights, str(tmp_path / "out"), device="nowhere")
     with pytest.raises(DataError, match="holds no pictures"):
         encode_corpus(latents, weights, str(tmp_path / "twice"), device="cpu")
     with pytest.raises(DataError, match="vivavoz encode"):
