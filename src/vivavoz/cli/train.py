@@ -1,18 +1,18 @@
-"""`vivavoz train`: weights from portraits and speech."""
+"""`vivavoz train`: weights from portraits and speech, or from corpora."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
+from vivavoz.cli import train_paper
 from vivavoz.errors import ConfigError
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Declare the command and its options."""
-    parser = commands.add_parser("train", help="train a model from portraits and speech", description=__doc__)
-    presets = parser.add_subparsers(dest="preset", required=True, metavar="PRESET")
+    parser = commands.add_parser("train", help="train a model", description=__doc__)
+    presets = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
     lite = presets.add_parser(
         "lite",
         help="the embedded model, on a CPU",
@@ -25,6 +25,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     lite.add_argument("--minutes", type=float, default=120.0, help="of training, preparation not counted (default: 120)")
     lite.add_argument("--threads", type=int, metavar="N", help="threads to compute with (default: one per core)")
     lite.set_defaults(run=run)
+    train_paper.add_parsers(presets)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -37,24 +38,20 @@ def run(options: argparse.Namespace) -> None:
         raise ConfigError("got no SciPy, expected it for the animator: pip install 'vivavoz[train,data]'") from error
     import torch
 
-    from vivavoz.cli.training_progress import showing_training
+    from vivavoz.cli.training_progress import resumable, showing_training
     from vivavoz.train.lite import train_lite
     from vivavoz.train.recipes import lite_recipe
 
     recipe = lite_recipe(options.minutes)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    try:
-        with showing_training() as report:
-            weights = train_lite(
-                options.portraits,
-                options.speech,
-                options.output,
-                recipe,
-                num_processes=torch.get_num_threads(),
-                report=report,
-            )
-    except KeyboardInterrupt:
-        print("vivavoz: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+    with resumable(), showing_training() as report:
+        weights = train_lite(
+            options.portraits,
+            options.speech,
+            options.output,
+            recipe,
+            num_processes=torch.get_num_threads(),
+            report=report,
+        )
     print(f"{weights}: trained for {recipe.budget_s / 60:g} minutes; try: vivavoz generate --model {weights} ...")

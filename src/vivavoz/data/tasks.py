@@ -61,6 +61,7 @@ def run_tasks(
     *,
     made_by: str = "",
     ray_address: str | None = None,
+    gpus_per_task: int = 0,
     num_processes: int = 1,
     report: Report | None = None,
 ) -> Manifest:
@@ -77,6 +78,7 @@ def run_tasks(
         folder: of the corpus: a path, or any fsspec URL; with Ray one that all machines see.
         made_by: what makes the shards, and its version; the manifest says it. What another version did is done again.
         ray_address: a Ray cluster that does the tasks ("local" starts one here), instead of this machine.
+        gpus_per_task: how many of the cluster's GPUs a task has to itself.
         num_processes: on this machine; with 1 the tasks run in this very process.
         report: told about every task as it is done.
 
@@ -94,7 +96,7 @@ def run_tasks(
     missing = deque((index, task) for index, task in enumerate(tasks) if results[index] is None)
     do = partial(_do, work=work, folder=folder, made_by=made_by)
     if ray_address is not None:
-        done = _on_ray(do, missing, ray_address)
+        done = _on_ray(do, missing, ray_address, gpus_per_task)
     elif num_processes == 1:
         done = ((index, do(task)) for index, task in missing)
     else:
@@ -190,7 +192,9 @@ def _alone(do: Callable[[Any], TaskResult], task: Task) -> TaskResult:
     return _failed(task, f"its process died {_MAX_TRIES} times")
 
 
-def _on_ray(do: Callable[[Any], TaskResult], missing: deque[tuple[int, Any]], address: str) -> Iterator[tuple[int, TaskResult]]:
+def _on_ray(
+    do: Callable[[Any], TaskResult], missing: deque[tuple[int, Any]], address: str, num_gpus: int
+) -> Iterator[tuple[int, TaskResult]]:
     """Results in the order they come; Ray places the tasks and tries those again whose worker or machine died."""
     try:
         import ray
@@ -201,7 +205,7 @@ def _on_ray(do: Callable[[Any], TaskResult], missing: deque[tuple[int, Any]], ad
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ConfigError(f"cannot reach a Ray cluster at {address!r} ({error}); start one, or leave it out") from error
     try:
-        remote = ray.remote(num_cpus=1, max_retries=_MAX_TRIES - 1, scheduling_strategy="SPREAD")(_call)
+        remote = ray.remote(num_cpus=1, num_gpus=num_gpus, max_retries=_MAX_TRIES - 1, scheduling_strategy="SPREAD")(_call)
         running = {remote.remote(do, task): (index, task) for index, task in missing}
         while running:
             (reference,), _ = ray.wait(list(running), num_returns=1)

@@ -9,22 +9,25 @@ EPSILON = 1e-6
 
 
 class _RMSNorm(torch.autograd.Function):
-    """RMS norm over the last axis with its gradient written out: a fifth of the time of autograd's chain of products on CPU."""
+    """RMS norm over the last axis with its gradient written out: a fifth of the time of autograd's chain of products on CPU.
+
+    The result has the type of `x`, so that autocast's bfloat16 stays what it is.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:  # type: ignore[override]
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         scale = torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + EPSILON).to(x.dtype)
         ctx.save_for_backward(x, weight, scale)
-        return x * scale * weight
+        return x * scale * weight.to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         x, weight, scale = ctx.saved_tensors
         normed = x * scale
-        to_normed = gradient * weight
+        to_normed = gradient * weight.to(x.dtype)
         along = (to_normed * normed).mean(dim=-1, keepdim=True)
-        return (to_normed - normed * along) * scale, (gradient * normed).flatten(0, -2).sum(dim=0)
+        return (to_normed - normed * along) * scale, (gradient * normed).flatten(0, -2).sum(dim=0, dtype=weight.dtype)
 
 
 class ChannelRMSNorm(nn.Module):

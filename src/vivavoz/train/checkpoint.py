@@ -88,9 +88,14 @@ def load_checkpoint(
     content: dict[str, Any] = {"model": get_model_state_dict(module), "optimizer": get_optimizer_state_dict(module, optimizer)}
     if average is not None:
         content["average"] = average.state_dict()
-    _load(path, content)
+    unmoved = _unmoved(path, content["optimizer"]["state"])
+    moved = {name: state for name, state in content["optimizer"]["state"].items() if name not in unmoved}
+    _load(path, content | {"optimizer": content["optimizer"] | {"state": moved}})
     set_model_state_dict(module, content["model"])
     set_optimizer_state_dict(module, optimizer, content["optimizer"])
+    for name, parameter in module.named_parameters():
+        if name in unmoved:
+            optimizer.state.pop(parameter, None)
     if average is not None:
         average.load_state_dict(content["average"], int(facts["num_updates"]))
     return Progress(int(facts["step"]), float(facts["seconds"]))
@@ -114,7 +119,7 @@ def load_part(folder: Path, name: str, module: nn.Module) -> None:
     weights = {f"{name}.{key}": value.clone() for key, value in module.state_dict().items()}
     _load(path, {"model": weights})
     if facts["num_updates"] is not None:
-        stored = FileSystemReader(path).read_metadata().state_dict_metadata
+        stored = _stored(path)
         averaged = {key: value for key, value in weights.items() if f"average.{key}" in stored}
         _load(path, {"average": averaged})
     module.load_state_dict({key.removeprefix(f"{name}."): value for key, value in weights.items()})
@@ -151,24 +156,36 @@ def _read_facts(path: Path) -> dict[str, Any] | None:
 def _load(path: Path, content: dict[str, Any]) -> None:
     """Fill the tensors of `content` in place."""
     expected = {key: value.shape for key, value in _flat(content).items()}
+    stored = _stored(path)
+    for key, shape in expected.items():
+        there = stored.get(key)
+        if not isinstance(there, TensorStorageMetadata):
+            raise DataError(f"{path} has no {key}; expected a checkpoint of this run: remove it or choose another folder")
+        if there.size != shape:
+            raise DataError(
+                f"{path} has {key} of shape {tuple(there.size)}, expected {tuple(shape)}: remove it or choose another folder"
+            )
     try:
-        stored = FileSystemReader(path).read_metadata().state_dict_metadata
-        for key, shape in expected.items():
-            there = stored.get(key)
-            if not isinstance(there, TensorStorageMetadata):
-                raise DataError(f"{path} has no {key}; expected a checkpoint of this run: remove it or choose another folder")
-            if there.size != shape:
-                raise DataError(
-                    f"{path} has {key} of shape {tuple(there.size)}, expected {tuple(shape)}: remove it or choose another folder"
-                )
         with _quiet():
             load(content, checkpoint_id=path, no_dist=not distributed.is_initialized())
-    except DataError:
-        raise
     except CheckpointException as error:  # no Exception, and pages long
         raise _foreign(path, "its tensors cannot be read") from error
     except Exception as error:  # unpicklers and tensor copies raise nearly anything when a file is foreign or damaged
         raise _foreign(path, error) from error
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    """What a checkpoint says of its tensors, by name."""
+    try:
+        return FileSystemReader(path).read_metadata().state_dict_metadata
+    except Exception as error:  # an unpickler raises nearly anything
+        raise _foreign(path, error) from error
+
+
+def _unmoved(path: Path, states: dict[str, Any]) -> set[str]:
+    """The parameters that had no gradient up to a checkpoint, so that the optimizer has nothing to say of them."""
+    known = {key.rpartition(".")[0] for key in _stored(path)}
+    return {name for name in states if f"optimizer.state.{name}" not in known}
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Tensor]:

@@ -1,19 +1,21 @@
 """Training on several processes, as `torchrun` starts them: DDP copies the model, FSDP2 shards it; nothing here is our own.
 
-One process per GPU, or per share of a CPU. Every process draws its own data and noise; gradients are averaged.
+One process per GPU, or per share of a CPU. Every process has data and noise of its own; gradients are averaged. With FSDP2 all
+processes must call the same blocks in a step.
 """
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -21,6 +23,9 @@ from vivavoz.errors import ConfigError
 
 ParallelKind = Literal["none", "ddp", "fsdp"]
 PARALLEL_KINDS: tuple[ParallelKind, ...] = get_args(ParallelKind)
+
+_FURTHER_ENTRIES = {"remember"}
+"""Methods of blocks that are called beside `forward` and need the block's parameters."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,13 +49,23 @@ class Parallel:
         if self.kind == "ddp":
             return DistributedDataParallel(module, find_unused_parameters=True)
         if self.kind == "fsdp":
-            for child in module.modules():
+            # It warns that blocks give views, which must not be written in place; nothing here does.
+            warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
+            for child in reversed(list(module.modules())):  # the inner ones first, as FSDP asks
                 if isinstance(child, nn.ModuleList):
                     for block in child:
                         if any(parameter.requires_grad for parameter in block.parameters()):
                             fully_shard(block)
+                            for name in _FURTHER_ENTRIES & set(dir(block)):
+                                register_fsdp_forward_method(block, name)
             fully_shard(module)
         return module
+
+    @contextmanager
+    def gathering(self, model: nn.Module, *, is_last: bool) -> Iterator[None]:
+        """Around a batch of several that make one step: only the last needs to exchange gradients (FSDP2 does so every time)."""
+        with model.no_sync() if isinstance(model, DistributedDataParallel) and not is_last else nullcontext():
+            yield
 
     def clip(self, parameters: Sequence[nn.Parameter], norm: float) -> float:
         """Scale gradients so that their norm, over all processes, is at most `norm`; gives what it was."""

@@ -7,7 +7,6 @@ prepared files; a folder with checkpoint and log for every phase; and at the end
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -15,14 +14,13 @@ import torch
 from torch import nn
 
 from vivavoz.audio.features import AudioFeatures
-from vivavoz.config_json import to_plain
 from vivavoz.data.animation import MIN_SPEECH_FRAMES, act, clip_labels, plan_clips
 from vivavoz.data.corpus import Portraits, Prepared, Reader, prepare_portraits, prepare_speech, split
 from vivavoz.data.performance import perform
 from vivavoz.data.rig import Rig
 from vivavoz.engine.model import Model
 from vivavoz.engine.weights import save_model
-from vivavoz.errors import DataError, OutputError
+from vivavoz.errors import DataError
 from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
 from vivavoz.train.audio_training import AudioObjective
 from vivavoz.train.checkpoint import load_part, read_progress
@@ -31,22 +29,9 @@ from vivavoz.train.encoder_training import EncoderObjective, collect_features
 from vivavoz.train.generator_training import FrameWishes, GeneratorObjective, Take, hear
 from vivavoz.train.loop import LoopConfig, Objective, train
 from vivavoz.train.recipes import LiteRecipe
+from vivavoz.train.run_folder import Trained, begin_run
 from vivavoz.train.vae_training import VAEObjective
 from vivavoz.vae.vae import VAE
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trained:
-    """How far a run is."""
-
-    phase: str
-    step: int
-    losses: dict[str, float]
-    """Means since the last report."""
-    spent_s: float
-    """Seconds of training so far, all phases together."""
-    budget_s: float
-
 
 B = TypeVar("B")
 Report: TypeAlias = Callable[[Prepared | Trained], None]
@@ -72,7 +57,7 @@ def train_lite(
             a run of another recipe or a damaged checkpoint.
         OutputError: `out` cannot be written.
     """
-    _begin(out, recipe)
+    begin_run(out, recipe)
     portraits = prepare_portraits(portraits_dir, out / "corpus", report=report)
     readers = prepare_speech(speech_dir, out / "corpus", num_processes=num_processes, report=report)
     portraits, readers = _training_part(portraits, readers, recipe, out)
@@ -101,19 +86,6 @@ def make_takes(readers: Sequence[Reader], portraits: Portraits, audio: AudioFeat
         wishes = FrameWishes.from_labels(clip_labels(performance, rig))
         takes.append(Take(windows, rig.labels(performance.motion), rig.labels(rig.rest()[None])[0], wishes))
     return takes
-
-
-def _begin(out: Path, recipe: LiteRecipe) -> None:
-    """Make the run's folder, or see that it is one of this recipe."""
-    text, path = json.dumps(to_plain(recipe), indent=2) + "\n", out / "recipe.json"
-    try:
-        if not path.exists():
-            out.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        elif path.read_text(encoding="utf-8") != text:
-            raise DataError(f"{out} holds a run of another recipe; give the same minutes as then, or choose another folder")
-    except (OSError, UnicodeDecodeError) as error:
-        raise OutputError(f"cannot keep a run in {out} ({error}); give a folder that can be written") from error
 
 
 def _training_part(portraits: Portraits, readers: list[Reader], recipe: LiteRecipe, out: Path) -> tuple[Portraits, list[Reader]]:

@@ -40,7 +40,7 @@ class Step:
     share: float
     """Of the run that lies behind, in [0, 1]."""
     rng: torch.Generator
-    """On the CPU, of this step and process alone."""
+    """On the CPU, of this step and this batch of it alone."""
 
 
 class Objective(nn.Module, Generic[B]):
@@ -68,6 +68,8 @@ class LoopConfig:
     betas: tuple[float, float] = (0.9, 0.98)
     gradient_clip: float = 1.0
     """Largest norm of all gradients together."""
+    accumulate_steps: int = 1
+    """Batches of a process that make one step together: n of them on one process do what one does on each of n processes."""
     ema_decay: float = 0.0
     """Of the running average of the weights; 0: none is kept."""
     bf16: bool = False
@@ -79,6 +81,8 @@ class LoopConfig:
     def __post_init__(self) -> None:
         if (self.num_steps > 0) == (self.budget_s > 0):
             raise ConfigError(f"got num_steps {self.num_steps} and budget_s {self.budget_s}, expected one of them above 0")
+        if self.accumulate_steps < 1:
+            raise ConfigError(f"accumulate_steps is {self.accumulate_steps}, expected at least 1")
         if not 0 <= self.ema_decay < 1:
             raise ConfigError(f"ema_decay is {self.ema_decay}, expected 0 (none) to below 1: 0.999 is usual")
 
@@ -106,7 +110,8 @@ def train(
 
     Args:
         objective: what learns; parameters that need no gradient stay as they are.
-        batches: called with the number of a step, gives the batches of that step and all later ones, always the same.
+        batches: called with the number of a step, gives the batches of that step and all later ones, always the same;
+            `accumulate_steps` of them are a step.
         config: length, schedule and precision.
         folder: gets `checkpoint-*`, `log.jsonl` (a line every `log_every_steps`) and TensorBoard's event files.
         parallel: the processes that share the work; see `vivavoz.train.distributed`.
@@ -132,16 +137,23 @@ def train(
             begin_s = time.monotonic()
             for group in optimizer.param_groups:
                 group["lr"] = config.rate(progress)
-            step = Step(progress.step, config.share(progress), _draws(config.seed, progress.step, parallel.rank))
-            try:
-                batch = next(stream)
-            except StopIteration:
-                raise TrainingError(f"the data ended at step {progress.step}; expected batches without end") from None
-            with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
-                losses = model(batch, step)
-            if not losses:
-                raise TrainingError(f"step {progress.step} had nothing to learn from: give clips references, or pixels a weight")
-            torch.stack(list(losses.values())).sum().backward()
+            sizes: dict[str, float] = defaultdict(float)
+            for part in range(config.accumulate_steps):
+                step = Step(progress.step, config.share(progress), _draws(config, progress.step, part, parallel))
+                try:
+                    batch = next(stream)
+                except StopIteration:
+                    raise TrainingError(f"the data ended at step {progress.step}; expected batches without end") from None
+                with parallel.gathering(model, is_last=part == config.accumulate_steps - 1):
+                    with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+                        losses = model(batch, step)
+                    if not losses:
+                        raise TrainingError(
+                            f"step {progress.step} had nothing to learn from: give clips references, or pixels a weight"
+                        )
+                    (torch.stack(list(losses.values())).sum() / config.accumulate_steps).backward()
+                for name, loss in losses.items():
+                    sizes[name] += float(loss.detach()) / config.accumulate_steps
             norm = parallel.clip(learning, config.gradient_clip)
             if math.isfinite(norm):
                 optimizer.step()
@@ -151,7 +163,7 @@ def train(
             else:
                 num_skipped += 1
             optimizer.zero_grad(set_to_none=True)
-            for name, value in parallel.mean({name: float(loss.detach()) for name, loss in losses.items()}).items():
+            for name, value in parallel.mean(dict(sizes)).items():
                 if math.isfinite(value):
                     sums[name].append(value)
             sums["norm" if math.isfinite(norm) else "skipped"].append(norm if math.isfinite(norm) else 1.0)
@@ -174,6 +186,7 @@ def train(
     return progress
 
 
-def _draws(seed: int, step: int, rank: int) -> torch.Generator:
-    """Random numbers of one step of one process."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 1))
+def _draws(config: LoopConfig, step: int, part: int, parallel: Parallel) -> torch.Generator:
+    """Random numbers of one batch of one step. Batches are counted as `window_loader` deals them out to the processes."""
+    entropy = [config.seed, step, part * parallel.world_size + parallel.rank]
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1))

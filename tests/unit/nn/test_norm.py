@@ -43,3 +43,21 @@ def test_its_gradient_is_that_of_the_plain_formula() -> None:
     for mine, expected in zip(given, torch.autograd.grad(plain, (x, norm.weight), gradient), strict=True):
         torch.testing.assert_close(mine, expected)
     assert torch.autograd.gradcheck(norm, (x,))
+
+
+def test_autocast_keeps_its_narrow_type():
+    norm = ChannelRMSNorm(8)
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 2.0)
+    x = torch.randn(2, 8, 3, 4, 4).bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = norm(x)
+    assert y.dtype == torch.bfloat16
+    expected = norm(x.detach().float())
+    torch.testing.assert_close(y.float(), expected, rtol=0.02, atol=0.02)
+    y.float().square().sum().backward()
+    assert norm.weight.grad.dtype == torch.float32
+    narrow = norm.weight.grad.clone()
+    norm.weight.grad = None
+    expected.square().sum().backward()
+    torch.testing.assert_close(narrow, norm.weight.grad, rtol=0.02, atol=0.1)

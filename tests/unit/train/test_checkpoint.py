@@ -62,6 +62,27 @@ def test_a_fresh_optimizer_takes_over_as_well(tmp_path):
     assert torch.equal(model.first.weight, other.first.weight)
 
 
+def test_what_has_not_learnt_yet_begins_to_as_if_never_stopped(tmp_path):
+    def half_trained():
+        torch.manual_seed(0)
+        model = Pair()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+        model.first(torch.ones(1, 3)).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return model, optimizer
+
+    model, optimizer = half_trained()
+    save_checkpoint(tmp_path, Progress(1, 1.0), model, optimizer)
+    other = Pair()
+    other_optimizer = torch.optim.AdamW(other.parameters(), lr=0.01)
+    load_checkpoint(tmp_path, other, other_optimizer)
+    for one, two in ((model, optimizer), (other, other_optimizer)):
+        step(one, two)
+        step(one, two)
+    assert all(torch.equal(weight, other.state_dict()[name]) for name, weight in model.state_dict().items())
+
+
 def test_a_part_is_read_alone_and_averaged_where_an_average_was_kept(tmp_path):
     model, optimizer = trained()
     save_checkpoint(tmp_path / "plain", Progress(7, 1.5), model, optimizer)

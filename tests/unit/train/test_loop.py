@@ -154,6 +154,18 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
         train(other, batches, config(num_steps=9), tmp_path)
 
 
+def test_a_step_of_two_batches_is_a_step_of_both_together(tmp_path):
+    def halves(first):
+        return ((x[half::2], y[half::2]) for x, y in batches(first) for half in (0, 1))
+
+    train(Fit(), batches, config(), tmp_path / "whole")
+    train(Fit(), halves, config(accumulate_steps=2), tmp_path / "halves")
+    for one, two in zip(losses(tmp_path / "whole"), losses(tmp_path / "halves"), strict=True):
+        assert two == pytest.approx(one, rel=1e-5)
+    with pytest.raises(ConfigError, match="accumulate_steps"):
+        config(accumulate_steps=0)
+
+
 def test_tensorboard_shows_what_the_log_says(tmp_path):
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     train(Fit(), batches, config(num_steps=4), tmp_path)

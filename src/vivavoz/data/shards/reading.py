@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from multiprocessing import get_all_start_methods
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -43,6 +44,8 @@ class WindowConfig:
     """Sound before and after the window, beside its own; zeros beyond the clip's ends."""
     arrays: bool = True
     """Whether landmarks and labels are read too."""
+    batches_per_step: int = 1
+    """So many batches in a row have the same number of references: those of one step, where several processes must agree."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -50,8 +53,11 @@ class WindowConfig:
             raise ConfigError(f"got windows of {self.num_frames} frames, expected 1 + 4n: 1, 5, 9, 13, 17, ...")
         if self.size_px not in SIZES_PX:
             raise ConfigError(f"got size_px {self.size_px}, expected one of {', '.join(map(str, SIZES_PX))}")
-        if self.batch_size < 1 or self.sound_margin_samples < 0:
-            raise ConfigError(f"got {self.batch_size} windows, {self.sound_margin_samples} samples; expected > 0 and >= 0")
+        if min(self.batch_size, self.batches_per_step) < 1 or self.sound_margin_samples < 0:
+            raise ConfigError(
+                f"got {self.batch_size} windows, {self.batches_per_step} batches per step, {self.sound_margin_samples} samples; "
+                "expected > 0, > 0 and >= 0"
+            )
         if not self.reference_odds or abs(sum(self.reference_odds) - 1) > 1e-6 or min(self.reference_odds) < 0:
             raise ConfigError(f"got reference_odds {self.reference_odds}, expected shares that add up to 1")
 
@@ -103,6 +109,20 @@ class WindowBatch:
     """B times M clips that the references are from."""
 
 
+class Shuffled:
+    """0 to count - 1 over and over, in a new order each time, as a function of seed and place."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self._count, self._seed = count, seed
+        self._epoch: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
+
+    def __getitem__(self, number: int) -> int:
+        epoch, place = divmod(number, self._count)
+        if epoch != self._epoch[0]:
+            self._epoch = epoch, np.random.default_rng([self._seed, epoch, 1]).permutation(self._count)
+        return int(self._epoch[1][place])
+
+
 class ShardWindows(Dataset[WindowBatch]):
     """Endlessly many batches from the corpus in `folder`; item i is batch i. Every epoch goes through all clips once."""
 
@@ -115,13 +135,15 @@ class ShardWindows(Dataset[WindowBatch]):
             manifest: of the folder, if it is at hand.
 
         Raises:
-            DataError: no manifest, or no clip of the split that is long enough.
+            DataError: no manifest of clips, or no clip of the split that is long enough.
         """
         self.folder, self.config = folder, config
         self._places: list[_Place] = []
         self._by_identity: dict[str, list[int]] = defaultdict(list)
         for shard in (manifest or Manifest.load(folder)).shards:
             for clip in shard.clips:
+                if f"{config.size_px}.mp4" not in clip.members:
+                    raise DataError(f"{folder} holds no pictures; give the shards that `vivavoz data` makes")
                 if clip.info.split == config.split:
                     self._by_identity[clip.info.identity].append(len(self._places))
                     self._places.append(_Place(info=clip.info, url=join(folder, shard.name), members=clip.members))
@@ -131,7 +153,7 @@ class ShardWindows(Dataset[WindowBatch]):
                 f"{folder} has {len(self._places)} {config.split} clips, none of {config.num_frames} frames or more; "
                 "take shorter windows or add clips"
             )
-        self._epoch: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
+        self._shuffled = Shuffled(len(self._windowed), config.seed)
 
     @property
     def num_clips(self) -> int:
@@ -141,15 +163,13 @@ class ShardWindows(Dataset[WindowBatch]):
     def __getitem__(self, index: int) -> WindowBatch:
         """Batch `index`, 0 and up, without end."""
         rng = np.random.default_rng([self.config.seed, index])
-        num_references = int(rng.choice(len(self.config.reference_odds), p=self.config.reference_odds))
+        step_rng = np.random.default_rng([self.config.seed, index // self.config.batches_per_step, 2])
+        num_references = int(step_rng.choice(len(self.config.reference_odds), p=self.config.reference_odds))
         first = index * self.config.batch_size
         return _collate([self._draw(first + row, num_references, rng) for row in range(self.config.batch_size)], self.config)
 
     def _draw(self, number: int, num_references: int, rng: np.random.Generator) -> "_Window":
-        epoch, place = divmod(number, len(self._windowed))
-        if epoch != self._epoch[0]:
-            self._epoch = epoch, np.random.default_rng([self.config.seed, epoch, 1]).permutation(len(self._windowed))
-        clip = self._windowed[self._epoch[1][place]]
+        clip = self._windowed[self._shuffled[number]]
         first = int(rng.integers(self._places[clip].info.num_frames - self.config.num_frames + 1))
         wanted = {clip: list(range(first, first + self.config.num_frames))}
         others = [other for other in self._by_identity[self._places[clip].info.identity] if other != clip]
@@ -181,13 +201,16 @@ class ShardWindows(Dataset[WindowBatch]):
         return window
 
 
+Batch = TypeVar("Batch")
+
+
 def window_loader(
-    windows: ShardWindows, *, start: int = 0, num_workers: int = 0, rank: int = 0, world_size: int = 1, prefetch: int = 2
-) -> DataLoader[WindowBatch]:
+    windows: Dataset[Batch], *, start: int = 0, num_workers: int = 0, rank: int = 0, world_size: int = 1, prefetch: int = 2
+) -> DataLoader[Batch]:
     """Batches start, start + 1, ... in order and without end, decoded in worker processes.
 
     Args:
-        windows: the corpus.
+        windows: the corpus: item i is batch i.
         start: steps already done: a run that stopped after n batches goes on with `start=n`.
         num_workers: processes that decode; 0 decodes in this one.
         rank: of this machine or GPU among `world_size`; each gets batches of its own.

@@ -15,7 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 from vivavoz.errors import DataError, OutputError, VivavozError
 from vivavoz.media.output import whole_file, writing
 
-_SUFFIXES: Final = (".tar", ".json", ".jsonl")
+_SUFFIXES: Final = (".tar", ".json", ".jsonl", ".safetensors")
 
 
 def join(folder: str, name: str) -> str:
