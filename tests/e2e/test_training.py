@@ -42,7 +42,7 @@ def test_from_two_folders_to_a_video(material, monkeypatch, capsys):
     video = material / "video.mp4"
     portrait, speech = material / "portraits" / "a.png", material / "speech" / "0.wav"
     assert main(["generate", str(portrait), str(speech), "-o", str(video), "--model", str(weights)]) == 0
-    assert len(list(read_video(video).frames())) == 19  # 12,000 samples at 16 kHz
+    assert len(list(read_video(video).frames())) == 104  # 66,000 samples at 16 kHz
 
 
 def test_progress_tells_step_losses_and_time_left(material, monkeypatch, capsys):
