@@ -115,6 +115,7 @@ def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
         ),
         num_encoder_batches=math.ceil(7.5 * minutes),
         encoder=EncoderTraining(loop=loop(0.08, 2e-3, weight_decay=0.02, warmup_steps=50), batch_size=64),
+        hours=minutes / 40,
         audio=AudioTraining(loop=loop(0.05, 2e-3, weight_decay=1e-2, warmup_steps=1)),
         generator=(motion, places),
     )
