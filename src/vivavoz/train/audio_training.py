@@ -4,6 +4,7 @@ The paper's audio encoder comes trained (Wav2Lip's). The embedded one learns to 
 minutes; the generator then trains on its features, which are computed once.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -51,8 +52,7 @@ class AudioObjective(Objective[Heard]):
     def batches(self, first_step: int) -> Iterator[Heard]:
         """Random windows out of eight random takes a step."""
         settings, reach = self.settings, self.settings.num_neighbours
-        step = first_step
-        while True:
+        for step in itertools.count(first_step):
             rng = np.random.default_rng([settings.loop.seed, step])
             windows, lips = [], []
             for take in (self._takes[i] for i in rng.integers(len(self._takes), size=8)):
@@ -62,7 +62,6 @@ class AudioObjective(Objective[Heard]):
                 around = frames[:, None] + np.arange(-reach, reach + 1)
                 lips.append(torch.from_numpy(take.labels[around, : settings.num_lip_labels]).flatten(1))
             yield Heard(torch.cat(windows), torch.cat(lips))
-            step += 1
 
     def forward(self, batch: Heard, step: Step) -> dict[str, Tensor]:
         """The distance to the lips; the sound is made louder and softer by about 3 dB."""

@@ -4,7 +4,6 @@ Every clip is one portrait, re-framed, re-shaped, lit and maybe mirrored anew, m
 reference is the portrait itself, the others are frames of the same person in other poses.
 """
 
-import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -13,12 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from vivavoz.data.landmarks import EYE_LEFT, EYE_RIGHT, INNER_LIPS, OUTER_LIPS
 from vivavoz.data.performance import perform_random
 from vivavoz.data.rig import RenderedFrame, Rig
 from vivavoz.data.rig_labels import LABELS
+from vivavoz.data.shards.reading import window_loader
 from vivavoz.timing import FRAME_RATE
 
 MIRRORED = tuple(
@@ -123,10 +123,7 @@ class AnimatedClips(Dataset[Clips]):
         """What a training loop takes: from a step on, the batches of one of so many processes, made by workers of its own."""
 
         def from_step(first_step: int) -> Iterable[Clips]:
-            numbers = itertools.count(first_step * world_size + rank, world_size)
-            return DataLoader(
-                self, batch_size=None, sampler=numbers, num_workers=num_workers, prefetch_factor=4 if num_workers else None
-            )
+            return window_loader(self, start=first_step, num_workers=num_workers, rank=rank, world_size=world_size, prefetch=4)
 
         return from_step
 

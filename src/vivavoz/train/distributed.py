@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import distributed, nn
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
@@ -123,8 +123,3 @@ def parallel_processes(kind: ParallelKind) -> Iterator[Parallel]:
         yield Parallel(kind=kind, rank=distributed.get_rank(), world_size=world_size)
     finally:
         distributed.destroy_process_group()
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """A tensor gathered from its shards."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

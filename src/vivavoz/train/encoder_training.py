@@ -8,6 +8,7 @@ It holds for an encoder of single pictures (`VAEConfig.frame_codes`, and tempora
 Shapes: C features of E1 at 1/16, h w their size, K codes; every picture is a sample of its own.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -76,11 +77,9 @@ class EncoderObjective(Objective[Tensor]):
 
     def batches(self, first_step: int) -> Iterator[Tensor]:
         """Random samples of every step."""
-        step = first_step
-        while True:
+        for step in itertools.count(first_step):
             rng = torch.Generator().manual_seed(self.settings.loop.seed * 1_000_003 + step)
             yield torch.randint(self.num_train, (self.settings.batch_size,), generator=rng)
-            step += 1
 
     def forward(self, batch: Tensor, step: Step) -> dict[str, Tensor]:
         """Distance to the codes, a likelihood that teaches the variance how far off the mean is, and the KL term."""

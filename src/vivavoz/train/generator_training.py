@@ -7,6 +7,7 @@ algorithm 1 of the paper: teacher forcing over a window, flow matching, conditio
 Shapes: B windows, N latent frames, C latent channels, F = 1 + 4(N-1) pictures.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -216,10 +217,8 @@ class GeneratorObjective(Objective[Windows]):
 
     def batches(self, first_step: int) -> Iterator[Windows]:
         """Random windows of every step."""
-        step = first_step
-        while True:
+        for step in itertools.count(first_step):
             yield draw_windows(self._takes, self.latents, self.settings, np.random.default_rng([self.settings.loop.seed, step]))
-            step += 1
 
     def forward(self, batch: Windows, step: Step) -> dict[str, Tensor]:
         """Equation 3."""

@@ -4,13 +4,16 @@ What a run leaves in its folder: `recipe.json`; `split.json`, the names that wer
 prepared files; a folder with checkpoint and log for every phase; and at the end `weights/`.
 """
 
+import functools
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from vivavoz.audio.features import AudioFeatures
@@ -23,11 +26,11 @@ from vivavoz.engine.weights import save_model
 from vivavoz.errors import DataError
 from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
 from vivavoz.train.audio_training import AudioObjective
-from vivavoz.train.checkpoint import load_part, read_progress
+from vivavoz.train.checkpoint import load_part
 from vivavoz.train.clips import AnimatedClips, ClipConfig, Clips
 from vivavoz.train.encoder_training import EncoderObjective, collect_features
 from vivavoz.train.generator_training import FrameWishes, GeneratorObjective, Take, hear
-from vivavoz.train.loop import LoopConfig, Objective, train
+from vivavoz.train.loop import LoopConfig, Objective, is_done, train
 from vivavoz.train.recipes import LiteRecipe
 from vivavoz.train.run_folder import Trained, begin_run
 from vivavoz.train.vae_training import VAEObjective
@@ -76,11 +79,16 @@ def make_takes(readers: Sequence[Reader], portraits: Portraits, audio: AudioFeat
     """Portraits perform to recordings, or listen, or idle, for so many hours together; one `Take` for each clip."""
     by_name = {reader.name: reader for reader in readers}
     lengths = [(reader.name, len(reader.samples)) for reader in readers]
+
+    @functools.cache
+    def rig_of(name: str) -> Rig:
+        who = portraits.names.index(name)
+        return Rig.from_image(portraits.images[who], portraits.landmarks[who])
+
     takes = []
     for plan in plan_clips(portraits.names, lengths, hours=hours, seed=seed):
         samples, performance = act(plan, by_name[plan.reader])
-        who = portraits.names.index(plan.portrait)
-        rig = Rig.from_image(portraits.images[who], portraits.landmarks[who])
+        rig = rig_of(plan.portrait)
         with torch.no_grad():
             windows = audio.windows(torch.from_numpy(samples)[None])[0]
         wishes = FrameWishes.from_labels(clip_labels(performance, rig))
@@ -114,7 +122,7 @@ class _Phases:
 
     def is_done(self, name: str, loop: LoopConfig) -> bool:
         """Whether nothing of it is left to train."""
-        return loop.share(read_progress(self.out / name)) >= 1
+        return is_done(self.out / name, loop)
 
     def train(self, name: str, objective: Objective[B], batches: Callable[[int], Iterable[B]], loop: LoopConfig) -> None:
         """Train it in the folder of its name."""
@@ -127,20 +135,23 @@ class _Phases:
 
     def _tell(self, name: str, line: dict[str, float]) -> None:
         if self.report is not None:
-            losses = {key: value for key, value in line.items() if key not in ("step", "seconds")}
             spent_s = self._before_s + line["seconds"]
-            self.report(
-                Trained(phase=name, step=int(line["step"]), losses=losses, spent_s=spent_s, budget_s=self.recipe.budget_s)
-            )
+            self.report(Trained.from_line(name, line, spent_s=spent_s, budget_s=self.recipe.budget_s))
 
 
 def _train_vae(vae: VAE, portraits: Portraits, readers: Sequence[Reader], phases: _Phases) -> None:
     recipe = phases.recipe
-    performances = [perform(reader.samples, seed=recipe.seed, phonemes=reader.phonemes).motion for reader in readers]
+
+    @functools.cache  # not before a phase needs them: a run that goes on may be past all of these
+    def performances() -> list[NDArray[np.float32]]:
+        return [perform(reader.samples, seed=recipe.seed, phonemes=reader.phonemes).motion for reader in readers]
 
     def batches(config: ClipConfig) -> Callable[[int], Iterable[Clips]]:
-        data = AnimatedClips(portraits.images, portraits.landmarks, config, performances)
-        return data.batches(num_workers=recipe.num_render_processes)
+        def from_step(first_step: int) -> Iterable[Clips]:
+            data = AnimatedClips(portraits.images, portraits.landmarks, config, performances())
+            return data.batches(num_workers=recipe.num_render_processes)(first_step)
+
+        return from_step
 
     for number, phase in enumerate(recipe.vae, 1):
         name, loop = f"vae-{number}", phase.training.loop

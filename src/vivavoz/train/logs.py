@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,12 +25,11 @@ class RunLog:
             lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
             self._path.write_text("".join(line for line in lines if _step_of(line) <= first_step), encoding="utf-8")
 
-    def write(self, progress: Progress, values: Mapping[str, Sequence[float]]) -> None:
-        """A line with the means of `values` since the last; `skipped` is counted, not averaged."""
-        line: dict[str, float] = {"step": progress.step, "seconds": round(progress.seconds, 1)}
-        line |= {name: sum(v) if name == "skipped" else sum(v) / len(v) for name, v in values.items() if v}
+    def write(self, progress: Progress, values: Mapping[str, float]) -> None:
+        """A line of the log."""
         if not self._writes:
             return
+        line: dict[str, float] = {"step": progress.step, "seconds": round(progress.seconds, 1), **values}
         with self._path.open("a", encoding="utf-8") as log:
             log.write(json.dumps(line) + "\n")
         if self._board is not None:

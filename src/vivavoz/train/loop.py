@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from vivavoz.errors import ConfigError, TrainingError
 from vivavoz.train.average import Average
-from vivavoz.train.checkpoint import Progress, load_checkpoint, save_checkpoint
+from vivavoz.train.checkpoint import Progress, load_checkpoint, read_progress, save_checkpoint
 from vivavoz.train.distributed import ALONE, Parallel
 from vivavoz.train.logs import RunLog
 
@@ -97,6 +97,11 @@ class LoopConfig:
         return self.learning_rate * warmup * (self.final_rate + (1 - self.final_rate) * cosine)
 
 
+def is_done(folder: Path, config: LoopConfig) -> bool:
+    """Whether the run in a folder has reached its length. Raises as `read_progress` does."""
+    return config.share(read_progress(folder)) >= 1
+
+
 def train(
     objective: Objective[B],
     batches: Callable[[int], Iterable[B]],
@@ -163,7 +168,7 @@ def train(
             else:
                 num_skipped += 1
             optimizer.zero_grad(set_to_none=True)
-            for name, value in parallel.mean(dict(sizes)).items():
+            for name, value in sizes.items():
                 if math.isfinite(value):
                     sums[name].append(value)
             sums["norm" if math.isfinite(norm) else "skipped"].append(norm if math.isfinite(norm) else 1.0)
@@ -171,7 +176,7 @@ def train(
             spent_s = parallel.agree(time.monotonic() - begin_s)
             progress = Progress(progress.step + 1, progress.seconds + spent_s)
             if progress.step % config.log_every_steps == 0:
-                log.write(progress, sums)
+                log.write(progress, parallel.mean(_means(sums)))
                 sums.clear()
             if num_skipped >= MAX_SKIPPED_STEPS:
                 raise TrainingError(
@@ -184,6 +189,11 @@ def train(
     save_checkpoint(folder, progress, objective, optimizer, average)
     objective.eval()
     return progress
+
+
+def _means(values: dict[str, list[float]]) -> dict[str, float]:
+    """What a line of the log says of the steps since the last; `skipped` is counted."""
+    return {name: sum(found) if name == "skipped" else sum(found) / len(found) for name, found in values.items()}
 
 
 def _draws(config: LoopConfig, step: int, part: int, parallel: Parallel) -> torch.Generator:

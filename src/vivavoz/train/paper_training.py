@@ -25,10 +25,10 @@ from vivavoz.engine.model import Model
 from vivavoz.engine.weights import load, read_preset, save_model
 from vivavoz.errors import ConfigError, DataError
 from vivavoz.generator.generator import Generator
-from vivavoz.train.checkpoint import load_part, read_progress
+from vivavoz.train.checkpoint import load_part
 from vivavoz.train.distributed import ALONE, Parallel
 from vivavoz.train.latent_training import LatentObjective
-from vivavoz.train.loop import LoopConfig, Objective, train
+from vivavoz.train.loop import LoopConfig, Objective, is_done, train
 from vivavoz.train.memory import checkpoint_blocks, compile_blocks
 from vivavoz.train.paper_recipes import LatentRecipe, VideoPhase, VideoRecipe
 from vivavoz.train.perceptual import Perceptual
@@ -74,7 +74,7 @@ def train_video(
     for number, phase in enumerate(recipe.phases, 1):
         folder = _phase_folder(out, number)
         windows = ShardWindows(shards, _window_config(recipe, number, parallel, accumulate_steps))
-        if not _is_done(folder, phase.loop):
+        if not is_done(folder, phase.loop):
             vae = _initialised(lambda: VAE(recipe.preset.vae), recipe.seed)
             if number > 1:
                 load_part(_phase_folder(out, number - 1), "vae", vae)
@@ -138,7 +138,7 @@ def train_latents(
     audio = _initialised(lambda: AudioEncoder(recipe.preset.audio), recipe.seed)
     if wav2lip is not None:
         load_wav2lip_weights(audio, wav2lip)
-    if not _is_done(folder, recipe.loop):
+    if not is_done(folder, recipe.loop):
         _prepare(generator, checkpointing=recipe.checkpointing, compiled=recipe.compiled)
         objective = LatentObjective(generator, audio, recipe.training).to(_device())
         _train("generator", objective, windows, recipe.loop, folder, parallel, accumulate_steps, num_workers, report)
@@ -191,9 +191,8 @@ def _train(
 
     def tell(line: dict[str, float]) -> None:
         if report is not None:
-            losses = {key: value for key, value in line.items() if key not in ("step", "seconds")}
-            step, spent_s = int(line["step"]), line["seconds"]
-            report(Trained(phase=name, step=step, losses=losses, spent_s=spent_s, budget_s=spent_s * loop.num_steps / step))
+            spent_s = line["seconds"]
+            report(Trained.from_line(name, line, spent_s=spent_s, budget_s=spent_s * loop.num_steps / line["step"]))
 
     train(objective, batches, loop, folder, parallel=parallel, report=tell)
 
@@ -209,10 +208,6 @@ def _prepare(module: nn.Module, *, checkpointing: bool, compiled: bool) -> None:
         compile_blocks(module)
     if checkpointing:
         checkpoint_blocks(module)
-
-
-def _is_done(folder: Path, loop: LoopConfig) -> bool:
-    return loop.share(read_progress(folder)) >= 1
 
 
 def _phase_folder(out: Path, number: int) -> Path:

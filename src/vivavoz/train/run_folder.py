@@ -1,8 +1,10 @@
 """What all runs have in common: a folder that knows its recipe, and news of how far it is."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from vivavoz.config_json import to_plain
 from vivavoz.errors import DataError, OutputError
@@ -20,6 +22,12 @@ class Trained:
     """Seconds of training so far: of all phases where the run's length is told in seconds, else of this one."""
     budget_s: float
     """Seconds that this takes in all, or as it looks now."""
+
+    @classmethod
+    def from_line(cls, phase: str, line: Mapping[str, float], *, spent_s: float, budget_s: float) -> Self:
+        """What a line of a phase's log says."""
+        losses = {name: value for name, value in line.items() if name not in ("step", "seconds")}
+        return cls(phase=phase, step=int(line["step"]), losses=losses, spent_s=spent_s, budget_s=budget_s)
 
 
 def begin_run(out: Path, recipe: object) -> None:

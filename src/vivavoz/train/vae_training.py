@@ -18,7 +18,7 @@ from vivavoz.train.loop import LoopConfig, Objective, Step
 from vivavoz.train.losses import choice_error, flow_error, gradient_l1, mask_error, paint_error, place_error, weighted_l1
 from vivavoz.vae.encoder import Posterior
 from vivavoz.vae.vae import VAE
-from vivavoz.vae.warp import ReferenceWarp, compose
+from vivavoz.vae.warp import compose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,14 +116,6 @@ def noised(latents: Tensor, deviation: float, rng: torch.Generator) -> Tensor:
 def latent_loss(posterior: Posterior, target: Tensor, settings: VAETraining) -> Tensor:
     """Distance of the encoder's mean to the label latents, and the KL term of the paper, which holds the variance."""
     return settings.latent_weight * F.smooth_l1_loss(posterior.mean, target, beta=0.5) + settings.kl_weight * posterior.kl()
-
-
-def compile_convolutions(vae: VAE) -> None:
-    """Let a compiler fuse what lies between the convolutions, where most of the time goes; takes a minute or two per shape."""
-    vae.encoder.e1.pyramid = torch.compile(vae.encoder.e1.pyramid, dynamic=False)  # type: ignore[method-assign]
-    vae.head.compile(dynamic=False)
-    if isinstance(vae.head, ReferenceWarp):
-        vae.head.pyramid.compile(dynamic=False)
 
 
 class VAEObjective(Objective[Clips]):
