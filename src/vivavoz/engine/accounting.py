@@ -138,6 +138,7 @@ def account_encoder(vae: VAE, side_px: int) -> tuple[Stage, ...]:
             _Part(f"E{1 + (i > 3)} stage 1/{1 << i}", [stage], [stage_state])
             for i, (stage, stage_state) in enumerate(zip(encoder.stages, own.stages, strict=True))
         ),
+        *([_Part("face map", [encoder.face_map], [])] if encoder.face_map is not None else []),
         _Part("E2 in and out", [encoder.e2.standard, encoder.e2.norm_out, encoder.e2.conv_out], [own.conv_out]),
     ]
     clip = torch.empty(1, 3, FRAMES_PER_LATENT, side_px, side_px, device=META)
@@ -163,7 +164,7 @@ def account_decoder(vae: VAE, side_px: int) -> tuple[Stage, ...]:
     if isinstance(vae.head, ReferenceWarp):
         head_name = "warp"
         warp = [
-            _Part("warp pyramid, once", [vae.head.pyramid], []),
+            _Part("warp pyramid, once", [vae.head.pyramid, *([vae.face_in] if vae.face_in is not None else [])], []),
             _Part("warp coarse flows", [vae.head.coarse_norms, vae.head.coarse_flows], []),
         ]
     plan = [

@@ -5,7 +5,7 @@ reference is the portrait itself, the others are frames of the same person in ot
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -20,6 +20,7 @@ from vivavoz.data.rig import RenderedFrame, Rig
 from vivavoz.data.rig_labels import LABELS
 from vivavoz.data.shards.reading import window_loader
 from vivavoz.timing import FRAME_RATE
+from vivavoz.train.rig_deck import DeckConfig, RigDeck
 
 MIRRORED = tuple(
     LABELS.index(name.replace("left", "right") if "left" in name else name.replace("right", "left")) for name in LABELS
@@ -42,18 +43,11 @@ class ClipConfig:
     """Side of the pictures; the fields (flow, mask) have half of it."""
     reference_odds: tuple[float, ...] = (0.04, 0.6, 0.2, 0.16)
     """How often a batch has 0, 1, 2, 3 references."""
-    num_rigs: int = 12
-    """Portraits that neighbouring batches draw from."""
-    clips_per_rig: int = 12
-    """How often each of them is drawn, in the mean, before the next take their place."""
-    max_zoom: float = 1.2
-    """Largest random enlargement of the portrait."""
-    reshape: float = 0.08
-    """Standard deviation of the random stretch, shear and roll (in radians) of a portrait: few people become many."""
     spoken_odds: float = 0.5
     """How often people move as in a performance, where there are any, rather than at random."""
     mirror: bool = True
-    seed: int = 0
+    deck: DeckConfig = field(default_factory=DeckConfig)
+    """Whose clips they are; its seed is that of the clips too."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +62,6 @@ class Clips:
     """(B, T, L) normalised labels of the frames."""
     reference_labels: Tensor
     """(P, M, L) normalised labels of the references."""
-    reference_uv: Tensor
-    """(P, M, 3, h, w): place on the mean face and 1 on the face, see `RenderedFrame.uv`, of the references."""
     flow: Tensor
     """(B, M, 2, T, h, w) true backward flow from a frame to every reference."""
     mask: Tensor
@@ -97,25 +89,23 @@ class AnimatedClips(Dataset[Clips]):
         config: ClipConfig,
         performances: Sequence[NDArray[np.float32]] = (),
     ) -> None:
-        self.images, self.landmarks, self.config, self.performances = images, landmarks, config, performances
-        self._group = -1
-        self._rigs: list[Rig] = []
+        self.config, self.performances = config, performances
+        self._deck = RigDeck(images, landmarks, config.deck)
 
     def __getitem__(self, index: int) -> Clips:
         """Batch number `index`."""
         config = self.config
-        rigs = self._rigs_of(index // max(1, config.num_rigs * config.clips_per_rig // config.num_people))
-        rng = np.random.default_rng([config.seed, 0, index])
+        rigs = self._deck.rigs(index)
+        rng = np.random.default_rng([config.deck.seed, 0, index])
         num_references = int(rng.choice(len(config.reference_odds), p=config.reference_odds))
         people = rng.integers(len(rigs), size=config.num_people)
         clips = [animate(rigs[who], config, num_references, rng, self.performances) for who in people]
-        frames, references, labels, reference_labels, reference_uv, flow, mask, region = zip(*clips, strict=True)
+        frames, references, labels, reference_labels, flow, mask, region = zip(*clips, strict=True)
         return Clips(
             torch.from_numpy(np.concatenate(frames)),
             torch.from_numpy(np.stack(references)),
             torch.from_numpy(np.concatenate(labels)),
             torch.from_numpy(np.stack(reference_labels)),
-            torch.from_numpy(np.stack(reference_uv)),
             *(torch.from_numpy(np.concatenate(parts)) for parts in (flow, mask, region)),
         )
 
@@ -126,47 +116,6 @@ class AnimatedClips(Dataset[Clips]):
             return window_loader(self, start=first_step, num_workers=num_workers, rank=rank, world_size=world_size, prefetch=4)
 
         return from_step
-
-    def _rigs_of(self, group: int) -> list[Rig]:
-        """The portraits that a group of batches draws from; over the groups each has its turn as often as any other."""
-        if group != self._group:
-            count = len(self.images)
-            self._rigs = []
-            for turn in range(group * self.config.num_rigs, (group + 1) * self.config.num_rigs):
-                order = np.random.default_rng([self.config.seed, 1, turn // count]).permutation(count)
-                self._rigs.append(self._rig(int(order[turn % count]), np.random.default_rng([self.config.seed, 2, turn])))
-            self._group = group
-        return self._rigs
-
-    def _rig(self, index: int, rng: np.random.Generator) -> Rig:
-        """Rig a portrait in a slightly different framing and shape."""
-        image, landmarks = self.images[index], self.landmarks[index]
-        side = image.shape[0]
-        zoom = float(rng.uniform(1.0, self.config.max_zoom))
-        room = side * (1 - 1 / zoom)
-        corner = np.array([rng.uniform(0.3, 0.7), rng.uniform(0.2, 0.6)]) * room
-        matrix = zoom * reshaping(self.config.reshape, rng)
-        centre = np.array([side / 2, side / 2])
-        offset = zoom * (centre - corner) - matrix @ centre
-        # Landmarks count from the corner of the first pixel, warpAffine from its centre.
-        half = np.full(2, 0.5)
-        framed = cv2.warpAffine(
-            image,
-            np.column_stack([matrix, matrix @ half + offset - half]),
-            (side, side),
-            flags=cv2.INTER_CUBIC,
-            borderMode=cv2.BORDER_REFLECT_101,
-        )
-        moved = np.column_stack([landmarks[:, :2] @ matrix.T + offset, landmarks[:, 2] * np.sqrt(np.linalg.det(matrix))])
-        return Rig.from_image(np.ascontiguousarray(framed), moved.astype(np.float32))
-
-
-def reshaping(deviation: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """A random map (2, 2) that keeps areas about as they are: a stretch, a shear and a turn, each at most twice `deviation`."""
-    stretch, shear, turn = np.clip(rng.normal(0, deviation, 3), -2 * deviation, 2 * deviation)
-    cos, sin = np.cos(turn), np.sin(turn)
-    sheared = np.array([[1.0, shear / 2], [0.0, 1.0]])
-    return np.array([[cos, -sin], [sin, cos]]) @ sheared @ np.diag([np.exp(stretch / 2), np.exp(-stretch / 2)])
 
 
 def animate(
@@ -202,28 +151,29 @@ def animate(
             for frame, row in zip(rendered, rows, strict=True)
         ]
     )  # F M h w 2
-    uv = np.stack([frame.uv for frame in shown]) if shown else np.zeros((0, half, half, 3), np.float32)
     mask = np.stack([frame.mask for frame in rendered])
     region = np.stack([face_region(frame, config.size) for frame in rendered])
     if config.mirror and rng.random() < 0.5:
         frames, references, mask, region = frames[..., ::-1, :], references[..., ::-1, :], mask[..., ::-1], region[..., ::-1]
         flow = flow[..., ::-1, :] * np.array([-1, 1], np.float32)
-        uv = uv[..., ::-1, :] * np.array([-1, 1, 1], np.float32)
         labels, reference_labels = (part[:, list(MIRRORED)] * MIRROR_SIGN for part in (labels, reference_labels))
-    gain = np.exp(rng.normal(0, 0.12, 3) + rng.normal(0, 0.15)).astype(np.float32)
-    curve = np.clip(np.arange(256, dtype=np.float32)[:, None] * gain, 0, 255).astype(np.uint8)
-    channels = np.arange(3)
+    curve, channels = light_curve(rng), np.arange(3)
     per_clip = (clips, count)
     return (
         curve[frames, channels].reshape(*per_clip, *frames.shape[1:]),
         curve[references, channels],
         np.ascontiguousarray(labels.reshape(*per_clip, -1)),
         np.ascontiguousarray(reference_labels),
-        np.ascontiguousarray(uv.transpose(0, 3, 1, 2)),
         np.ascontiguousarray(flow.reshape(*per_clip, *flow.shape[1:]).transpose(0, 2, 5, 1, 3, 4)),
         np.ascontiguousarray(mask.reshape(clips, 1, count, *mask.shape[1:])),
         np.ascontiguousarray(region.reshape(clips, 1, count, *region.shape[1:])),
     )
+
+
+def light_curve(rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Another camera's light: what becomes of every level of red, green and blue, (256, 3)."""
+    gain = np.exp(rng.normal(0, 0.12, 3) + rng.normal(0, 0.15)).astype(np.float32)
+    return np.clip(np.arange(256, dtype=np.float32)[:, None] * gain, 0, 255).astype(np.uint8)
 
 
 def face_region(frame: RenderedFrame, size: int) -> NDArray[np.float32]:

@@ -52,8 +52,7 @@ def collect_features(vae: VAE, batches: Iterable[Clips], num_batches: int) -> tu
         raise ConfigError("labels can only be taught as frame codes, and this VAE has none: set VAEConfig.frame_codes")
     features, targets = [], []
     for _, clips in zip(range(num_batches), batches, strict=False):
-        video = pictures(clips.frames).transpose(1, 2)
-        features.append(vae.encoder.features(video).transpose(1, 2).flatten(0, 1).half())
+        features.append(vae.encoder.look(pictures(clips.frames).flatten(0, 1)).coarse.half())
         targets.append(clips.labels.flatten(0, 1)[:, : vae.config.frame_codes])
     return torch.cat(features).clone(), torch.cat(targets).clone()
 

@@ -29,6 +29,7 @@ from vivavoz.train.audio_training import AudioObjective
 from vivavoz.train.checkpoint import load_part
 from vivavoz.train.clips import AnimatedClips, ClipConfig, Clips
 from vivavoz.train.encoder_training import EncoderObjective, collect_features
+from vivavoz.train.face_training import AnimatedFaces, FaceMapObjective
 from vivavoz.train.generator_training import FrameWishes, GeneratorObjective, Take, hear
 from vivavoz.train.loop import LoopConfig, Objective, is_done, train
 from vivavoz.train.recipes import LiteRecipe
@@ -153,13 +154,17 @@ def _train_vae(vae: VAE, portraits: Portraits, readers: Sequence[Reader], phases
 
         return from_step
 
+    if vae.encoder.face_map is not None:
+        loop = recipe.face.loop
+        if not phases.is_done("face-map", loop):
+            faces = AnimatedFaces(portraits.images, portraits.landmarks, recipe.face, performances())
+            objective = FaceMapObjective(vae.encoder.face_map, recipe.face)
+            phases.train("face-map", objective, faces.batches(num_workers=recipe.num_render_processes), loop)
+        phases.finish("face-map", loop, part="face_map", module=vae.encoder.face_map)
     for number, phase in enumerate(recipe.vae, 1):
         name, loop = f"vae-{number}", phase.training.loop
         if not phases.is_done(name, loop):
-            objective = VAEObjective(vae, phase.training)
-            if number > 1:
-                load_part(phases.out / f"vae-{number - 1}", "probe", objective.probe)
-            phases.train(name, objective, batches(phase.clips), loop)
+            phases.train(name, VAEObjective(vae, phase.training), batches(phase.clips), loop)
         phases.finish(name, loop, part="vae", module=vae)
         if number == 1:
             _train_e2(vae, batches(recipe.encoder_clips), phases)

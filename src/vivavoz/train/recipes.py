@@ -8,8 +8,10 @@ from vivavoz.presets import Preset, lite
 from vivavoz.train.audio_training import AudioTraining
 from vivavoz.train.clips import ClipConfig
 from vivavoz.train.encoder_training import EncoderTraining
+from vivavoz.train.face_training import FaceTraining
 from vivavoz.train.generator_training import GeneratorTraining
 from vivavoz.train.loop import LoopConfig
+from vivavoz.train.rig_deck import DeckConfig
 from vivavoz.train.vae_training import VAETraining
 
 
@@ -26,6 +28,8 @@ class LiteRecipe:
     """A training of the embedded model from portraits and speech: VAE, audio encoder, generator, one after another."""
 
     preset: Preset
+    face: FaceTraining
+    """Of the face map, before all else."""
     vae: tuple[VAEPhase, ...]
     """Each phase goes on from the weights of the one before; the first shapes E1."""
     encoder_clips: ClipConfig
@@ -50,16 +54,16 @@ class LiteRecipe:
     def budget_s(self) -> float:
         """Seconds of training, all phases together."""
         loops = [phase.training.loop for phase in self.vae] + [training.loop for training in self.generator]
-        return sum(loop.budget_s for loop in (*loops, self.encoder.loop, self.audio.loop))
+        return sum(loop.budget_s for loop in (self.face.loop, *loops, self.encoder.loop, self.audio.loop))
 
 
 def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
     """The recipe of the weights that ship: `minutes` of training in all, the preparation of data not counted.
 
-    The VAE learns to move portraits from the animator's flows alone; E2 learns to write labels from the features of the E1 that
-    this has shaped. The decoder goes on with pixels and more references; then all of it works together. The audio encoder learns
-    to hear lips. The generator learns motion on a single place of the latents, which is cheapest and says it all as label
-    latents are alike everywhere, and then gets used to their real size.
+    The face map learns where on faces things are. The VAE learns to move portraits from the animator's flows alone; E2 learns to
+    write labels from the features of the E1 that this has shaped. The decoder goes on with pixels and more references; then all
+    of it works together. The audio encoder learns to hear lips. The generator learns motion on a single place of the latents,
+    which is cheapest and says it all as label latents are alike everywhere, and then gets used to their real size.
 
     Raises:
         ConfigError: `minutes` is not a positive number.
@@ -69,7 +73,8 @@ def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
     total_s = 60.0 * minutes
     preset = lite()
     size = preset.working_size
-    clips = ClipConfig(num_people=3, clips_per_person=2, num_frames=1, size=size, num_rigs=18)
+    deck = DeckConfig(num_rigs=18, batches_per_deal=72, hybrid_odds=0.4)
+    clips = ClipConfig(num_people=3, clips_per_person=2, num_frames=1, size=size)
 
     def loop(share: float, learning_rate: float, **others: float) -> LoopConfig:
         return replace(
@@ -79,39 +84,43 @@ def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
 
     learning = VAETraining(loop=loop(1, 1e-3), mask_weight=4.0, paint_weight=3.0, latent_weight=3.0, freeze_e1=True)
     flows = VAEPhase(
-        clips=replace(clips, reference_odds=(0.0, 1.0), seed=1),
-        training=replace(learning, loop=loop(0.21, 1e-3), pixel_weight=0.0, paint_weight=1.0, freeze_e1=False),
+        clips=replace(clips, reference_odds=(0.0, 1.0), deck=replace(deck, seed=1)),
+        training=replace(learning, loop=loop(0.17, 1e-3), pixel_weight=0.0, paint_weight=1.0, freeze_e1=False),
     )
     pixels = VAEPhase(
-        clips=replace(clips, reference_odds=(0.03, 0.67, 0.18, 0.12), seed=2),
-        training=replace(learning, loop=loop(0.2, 8e-4, warmup_steps=50), pixel_weight=0.2),
+        clips=replace(clips, reference_odds=(0.03, 0.67, 0.18, 0.12), deck=replace(deck, seed=2)),
+        training=replace(learning, loop=loop(0.14, 8e-4, warmup_steps=50), pixel_weight=0.2),
     )
     together = VAEPhase(
-        clips=replace(clips, reference_odds=(0.01, 0.67, 0.17, 0.15), seed=3),
+        clips=replace(clips, reference_odds=(0.01, 0.67, 0.17, 0.15), deck=replace(deck, seed=3)),
         training=replace(
             learning,
-            loop=loop(0.2, 7e-4, warmup_steps=50),
+            loop=loop(0.17, 7e-4, warmup_steps=50),
             pixel_weight=0.4,
             choice_weight=6.0,
-            place_weight=1.0,
             bias_noise=0.5,
             joint_odds=0.75,
         ),
     )
     motion = GeneratorTraining(
-        loop=loop(0.19, 1e-3, weight_decay=1e-2, ema_decay=0.99), batch_size=32, num_latents=12, latent_side=1
+        loop=loop(0.16, 1e-3, weight_decay=1e-2, ema_decay=0.99), batch_size=32, num_latents=12, latent_side=1
     )
     places = GeneratorTraining(
-        loop=loop(0.07, 4e-4, weight_decay=1e-2, warmup_steps=20, ema_decay=0.99, seed=7),
+        loop=loop(0.06, 4e-4, weight_decay=1e-2, warmup_steps=20, ema_decay=0.99, seed=7),
         batch_size=12,
         num_latents=16,
         latent_side=size // preset.vae.spatial_factor,
     )
     return LiteRecipe(
         preset=preset,
+        face=FaceTraining(loop=loop(0.17, 2e-3, weight_decay=1e-2), size=size),
         vae=(flows, pixels, together),
         encoder_clips=replace(
-            clips, num_people=4, clips_per_person=6, reference_odds=(1.0,), num_rigs=16, clips_per_rig=2, seed=50
+            clips,
+            num_people=4,
+            clips_per_person=6,
+            reference_odds=(1.0,),
+            deck=replace(deck, num_rigs=16, batches_per_deal=8, seed=50),
         ),
         num_encoder_batches=math.ceil(7.5 * minutes),
         encoder=EncoderTraining(loop=loop(0.08, 2e-3, weight_decay=0.02, warmup_steps=50), batch_size=64),

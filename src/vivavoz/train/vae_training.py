@@ -8,14 +8,14 @@ what the encoder gives, which tells the encoder how far off its pictures are.
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from vivavoz.data.rig_labels import LABELS
 from vivavoz.train.clips import Clips, pictures
 from vivavoz.train.label_latents import LabelLatents
 from vivavoz.train.loop import LoopConfig, Objective, Step
-from vivavoz.train.losses import choice_error, flow_error, gradient_l1, mask_error, paint_error, place_error, weighted_l1
+from vivavoz.train.losses import choice_error, flow_error, gradient_l1, mask_error, paint_error, weighted_l1
 from vivavoz.vae.encoder import Posterior
 from vivavoz.vae.vae import VAE
 from vivavoz.vae.warp import compose
@@ -48,8 +48,6 @@ class VAETraining:
     paint_weight: float = 1.0
     choice_weight: float = 4.0
     """Of trusting the wrong one of several references."""
-    place_weight: float = 0.5
-    """The references' fine features are to tell where on a face they are: a linear probe reads it, and is thrown away."""
     latent_weight: float = 1.0
     kl_weight: float = 1e-4
 
@@ -61,7 +59,6 @@ def encode(vae: VAE, clips: Clips) -> Posterior:
 
 def decoder_losses(
     vae: VAE,
-    probe: nn.Module,
     clips: Clips,
     z: Tensor,
     settings: VAETraining,
@@ -70,12 +67,10 @@ def decoder_losses(
 ) -> dict[str, Tensor]:
     """Losses of decoding z (B, C_z, N, h, w) against the clips' frames, and of its fields against the animator's.
 
-    `probe` reads places on the face from a reference's fine features; `reference_latents` (P, M, C_z, h, w) stand in for the
-    encoder's own.
+    `reference_latents` (P, M, C_z, h, w) stand in for the encoder's own.
     """
     frames = pictures(clips.frames).transpose(1, 2)
     references = vae.encode_references(pictures(clips.references), latents=reference_latents)
-    fine = None if references.warp is None else references.warp[-1].flatten(0, 1)
     references = references.repeat(frames.shape[0] // references.latents.shape[0])
     fields = vae.warp_fields(z, references)
     region = clips.region
@@ -97,8 +92,6 @@ def decoder_losses(
             choice = choice_error(fields, references.photos, frames, small)
             parts["choice"] = settings.choice_weight * choice
         parts["paint"] = settings.paint_weight * paint_error(fields, frames, clips.mask)
-    if fine is not None:
-        parts["place"] = settings.place_weight * place_error(probe(fine), clips.reference_uv.flatten(0, 1))
     return parts
 
 
@@ -125,7 +118,8 @@ class VAEObjective(Objective[Clips]):
         super().__init__()
         self.vae, self.settings = vae, settings
         vae.encoder.e1.requires_grad_(not settings.freeze_e1)
-        self.probe = nn.Conv2d(vae.config.decoder2_channels[2], 3, 1)
+        if vae.encoder.face_map is not None:  # it has learnt what it can learn; pixels would make it forget
+            vae.encoder.face_map.requires_grad_(False)
         self.latents = LabelLatents(len(LABELS), vae.config.latent_channels)
 
     def forward(self, batch: Clips, step: Step) -> dict[str, Tensor]:
@@ -141,7 +135,7 @@ class VAEObjective(Objective[Clips]):
             losses["latent"] = latent_loss(posterior, target, settings)
             if joint:
                 z, known = noised(posterior.mean, settings.label_noise, step.rng), None
-        return losses | decoder_losses(self.vae, self.probe, batch, z, settings, reference_latents=known)
+        return losses | decoder_losses(self.vae, batch, z, settings, reference_latents=known)
 
     def _misjudged(self, target: Tensor, references: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """Label latents of frames and references, off as an encoder's would be."""

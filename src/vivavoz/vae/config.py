@@ -60,6 +60,9 @@ class VAEConfig:
     coordinates: bool = False
     """Beyond the paper: tell D_ref and the reference warp where in the picture they are. Turns and shifts of the head are motion
     that is linear in the place; convolutions and rotary attention only know places relative to each other."""
+    face_map_channels: tuple[int, ...] = ()
+    """Beyond the paper: a network beside E1 that tells where on a face a pixel lies (docs/adr/0011-face-map.md). Its widths at
+    1/2, 1/4, 1/8, 1/16 of the side and coarser; empty: there is none."""
     warp: WarpConfig | None = None
     """Decode by warping the references, or (None) paint every pixel as the paper does."""
 
@@ -90,6 +93,11 @@ class VAEConfig:
                     f"the decoder cannot go from {c_in} to {c_out} channels: "
                     "4 times a width is a multiple of the one before; change one, or set residual=False"
                 )
+        if self.face_map_channels and (len(self.face_map_channels) < 4 or not self.frame_codes):
+            raise ConfigError(
+                f"face_map_channels is {self.face_map_channels}, with {self.frame_codes} frame_codes; a face map has at least 4 "
+                "widths, and sees every picture by itself, which takes frame codes: add what is missing"
+            )
         if self.warp is not None and not self.references:
             raise ConfigError("a reference warp needs references: set references=True or warp=None")
 
@@ -137,6 +145,7 @@ def lite_vae_config() -> VAEConfig:
         standardise_features=True,
         reference_motion=True,
         coordinates=True,
+        face_map_channels=(24, 48, 96, 128, 192),
         warp=WarpConfig(),
     )
 
@@ -158,5 +167,6 @@ def tiny_vae_config(*, warp: bool = False) -> VAEConfig:
         standardise_features=warp,
         reference_motion=warp,
         coordinates=warp,
+        face_map_channels=(4, 4, 8, 8) if warp else (),
         warp=WarpConfig() if warp else None,
     )

@@ -16,6 +16,7 @@ from vivavoz.nn.norm import ChannelRMSNorm
 from vivavoz.nn.resample import CausalDownsample, ResampleState
 from vivavoz.nn.stream import StreamState
 from vivavoz.vae.config import VAEConfig
+from vivavoz.vae.face_map import FaceFeatures, FaceMap
 
 
 @dataclass(slots=True, kw_only=True)
@@ -109,11 +110,12 @@ class ChannelAffine(nn.Module):
 
 
 class Encoder2(nn.Module):
-    """E2: features at 1/16 to mean and log-variance at 1/64."""
+    """E2: features at 1/16, beside them those of the face map if there is one, to mean and log-variance at 1/64."""
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
-        widths = (config.feature_channels, *config.encoder2_channels)
+        coarse = config.face_map_channels[3] if config.face_map_channels else 0
+        widths = (config.feature_channels + coarse, *config.encoder2_channels)
         kernel = config.inner_temporal_kernel
         self.stages = nn.ModuleList(
             DownStage(widths[i], widths[i + 1], 1, temporal=1, temporal_kernel=kernel, residual=config.residual) for i in range(2)
@@ -140,13 +142,29 @@ class Posterior:
         return 0.5 * (self.mean**2 + self.log_variance.exp() - 1 - self.log_variance).mean()
 
 
+@dataclass(frozen=True, slots=True)
+class PictureFeatures:
+    """What the encoder sees in single pictures, on the way to their latents."""
+
+    levels: list[Tensor]
+    """E1's features at 1/2, 1/4, 1/8 and 1/16, (B, C, h, w) each."""
+    face: FaceFeatures | None
+    """Those of the face map, where there is one."""
+
+    @property
+    def coarse(self) -> Tensor:
+        """What E2 reads, (B, C, H/16, W/16)."""
+        return self.levels[-1] if self.face is None else torch.cat([self.levels[-1], self.face.coarse], dim=1)
+
+
 class Encoder(nn.Module):
-    """E = E2 after E1."""
+    """E = E2 after E1, and beside E1 the face map."""
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         self.e1 = Encoder1(config)
         self.e2 = Encoder2(config)
+        self.face_map = FaceMap(config.face_map_channels) if config.face_map_channels else None
 
     @property
     def stages(self) -> list[nn.Module]:
@@ -172,21 +190,21 @@ class Encoder(nn.Module):
         x = self.e1.conv_in(video.contiguous(memory_format=torch.channels_last_3d), state and state.conv_in)
         for i, stage in enumerate(self.stages):
             if i == len(self.e1.stages):
+                if self.face_map is not None:
+                    coarse = self.face_map(video.transpose(1, 2).flatten(0, 1)).coarse
+                    x = torch.cat([x, torch.unflatten(coarse, 0, (len(video), -1)).transpose(1, 2)], dim=1)
                 x = self.e2.standard(x)
             x = stage(x, state and state.stages[i])
         x = self.e2.conv_out(F.silu(self.e2.norm_out(x)), state and state.conv_out)
         return self.posterior(x)
 
-    def features(self, video: Tensor) -> Tensor:
-        """E1 alone on a whole clip: (B, 3, 1 + 4n, H, W) -> (B, C_f, 1 + n, H/16, W/16)."""
-        x: Tensor = self.e1.conv_in(video.contiguous(memory_format=torch.channels_last_3d))
-        for stage in self.e1.stages:
-            x = stage(x)
-        return x
+    def look(self, pictures: Tensor) -> PictureFeatures:
+        """Single pictures (B, 3, H, W) -> what E1 and the face map see in them, so that references pass these only once."""
+        return PictureFeatures(self.e1.pyramid(pictures), None if self.face_map is None else self.face_map(pictures))
 
-    def encode_features(self, features: Tensor) -> Posterior:
-        """E2 on E1's features of single pictures, (B, C, H/16, W/16), so that references run through E1 only once."""
-        x = self.e2.standard(features.unsqueeze(2))
+    def encode_features(self, coarse: Tensor) -> Posterior:
+        """E2 on `PictureFeatures.coarse` (B, C, H/16, W/16)."""
+        x = self.e2.standard(coarse.unsqueeze(2))
         for stage in self.e2.stages:
             x = stage(x)
         return self.posterior(self.e2.conv_out(F.silu(self.e2.norm_out(x))))

@@ -91,6 +91,7 @@ class VAE(nn.Module):
         self.codes = FrameCodes(config.frame_codes, config.latent_channels) if config.frame_codes else None
         self.encoder = Encoder(config)
         self.d1 = Decoder1(config)
+        self.face_in = nn.Conv2d(config.face_map_channels[3], config.feature_channels, 1) if config.face_map_channels else None
         self.fusion = ReferenceFusion(config)
         self.head: Decoder2 | ReferenceWarp = Decoder2(config) if config.warp is None else ReferenceWarp(config)
 
@@ -161,17 +162,19 @@ class VAE(nn.Module):
         size = (h, w) if self.config.warp is None else (int(photos.shape[-2]), int(photos.shape[-1]))
         if m == 0:
             return References(pictures.new_zeros(b, 0, self.config.latent_channels, h // 64, w // 64), (), None, None, size)
-        levels = self.encoder.e1.pyramid(pictures.flatten(0, 1))
-        features = levels[-1]
+        seen = self.encoder.look(pictures.flatten(0, 1))
         if latents is None:
-            latents = torch.unflatten(self._packed(self.encoder.encode_features(features)).mean.squeeze(2), 0, (b, m))
+            latents = torch.unflatten(self._packed(self.encoder.encode_features(seen.coarse)).mean.squeeze(2), 0, (b, m))
+        coarse = seen.levels[-1]
+        if self.face_in is not None and seen.face is not None:
+            coarse = coarse + self.face_in(seen.face.coarse)
         motion = None
         if self.config.reference_motion:
             motion = self.d1(self._unpacked(latents.flatten(0, 1).unsqueeze(2))).squeeze(2)
-            features = features + motion
         warp = None
         if isinstance(self.head, ReferenceWarp):
-            warp = self.head.remember(levels, motion, m)
+            warp = self.head.remember([*seen.levels[:-1], coarse], motion, seen.face, num_references=m)
+        features = coarse if motion is None else coarse + motion
         references = References(
             latents=latents,
             fusion=self.fusion.remember(torch.unflatten(features, 0, (b, m))) if self.config.references else (),

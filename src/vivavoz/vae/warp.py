@@ -24,6 +24,7 @@ from vivavoz.nn.resample import split_first
 from vivavoz.nn.stream import StreamState
 from vivavoz.vae.config import VAEConfig
 from vivavoz.vae.decoder import UpStage, UpStageState
+from vivavoz.vae.face_map import NUM_WAVES, FaceFeatures
 from vivavoz.vae.fusion import coordinates
 
 NUM_FIELDS = 8
@@ -104,22 +105,31 @@ class ReferencePyramid(nn.Module):
         self.joins = nn.ModuleList(
             nn.Conv2d(config.encoder1_channels[3 - i] + self.num_coordinates, widths[i + 1], 1) for i in range(3)
         )
+        self.face_joins = nn.ModuleList(
+            nn.Conv2d(width + NUM_WAVES, widths[3 - i], 1) for i, width in enumerate(config.face_map_channels[:3])
+        )
 
-    def forward(self, features: list[Tensor], motion: Tensor | None = None) -> tuple[Tensor, ...]:
+    def forward(
+        self, features: list[Tensor], motion: Tensor | None = None, face: FaceFeatures | None = None
+    ) -> tuple[Tensor, ...]:
         """E1's pyramid (R, C, h, w) at 1/2, 1/4, 1/8, 1/16 -> three maps (R, C', h, w) at 1/8, 1/4, 1/2.
 
-        `motion` (R, C, h, w) at 1/16 is D1 of the reference's own latent: its pose, in the terms of the frames to come.
+        `motion` (R, C, h, w) at 1/16 is D1 of the reference's own latent: its pose, in the terms of the frames to come;
+        `face` what the face map saw.
         """
         *finer, coarsest = features
         if self.motion is not None and motion is not None:
             coarsest = coarsest + self.motion(motion)
         x = self.context(coarsest.unsqueeze(2))
         levels = []
-        for stage, join, level in zip(self.stages, self.joins, reversed(finer), strict=True):
+        for i, (stage, join, level) in enumerate(zip(self.stages, self.joins, reversed(finer), strict=True)):
             if self.num_coordinates:
                 places = coordinates(int(level.shape[2]), int(level.shape[3]), level)
                 level = torch.cat([level, places.expand(len(level), -1, -1, -1)], dim=1)
-            x = stage.refine(stage.up(x) + join(level).unsqueeze(2))  # type: ignore[operator]
+            joined = join(level)
+            if face is not None:
+                joined = joined + self.face_joins[2 - i](face.levels[2 - i])
+            x = stage.refine(stage.up(x) + joined.unsqueeze(2))  # type: ignore[operator]
             levels.append(x.squeeze(2))
         return tuple(levels)
 
@@ -170,12 +180,14 @@ class ReferenceWarp(nn.Module):
         stages[0].resample = self.stages[0].init_state(batch_size, height, width).resample  # type: ignore[operator]
         return WarpState(stages=tuple(stages), conv_out=self.conv_out.init_state(rows, 8 * height, 8 * width))
 
-    def remember(self, features: list[Tensor], motion: Tensor | None, num_references: int) -> Memory:
+    def remember(
+        self, features: list[Tensor], motion: Tensor | None, face: FaceFeatures | None, *, num_references: int
+    ) -> Memory:
         """What the head keeps of references, once per session, from E1's pyramid of them (B*M, C, ., .), finest first.
 
-        `motion` (B*M, C, h, w): see `ReferencePyramid`.
+        `motion` (B*M, C, h, w) and `face`: see `ReferencePyramid`.
         """
-        levels = self.pyramid(features, motion)
+        levels = self.pyramid(features, motion, face)
         eighth, quarter, half = (torch.unflatten(level, 0, (-1, num_references)) for level in levels)
         return eighth, quarter, half
 

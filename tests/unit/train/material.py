@@ -15,9 +15,11 @@ from vivavoz.presets import tiny
 from vivavoz.train.audio_training import AudioTraining
 from vivavoz.train.clips import ClipConfig
 from vivavoz.train.encoder_training import EncoderTraining
+from vivavoz.train.face_training import FaceTraining
 from vivavoz.train.generator_training import GeneratorTraining
 from vivavoz.train.loop import LoopConfig
 from vivavoz.train.recipes import LiteRecipe, VAEPhase
+from vivavoz.train.rig_deck import DeckConfig
 from vivavoz.train.vae_training import VAETraining
 
 
@@ -31,7 +33,8 @@ def portraits(count=2):
 
 def clip_config(**changes):
     """Small clips."""
-    small = ClipConfig(num_people=1, clips_per_person=2, num_frames=1, size=64, reference_odds=(0.0, 1.0), num_rigs=2)
+    deck = DeckConfig(num_rigs=2, batches_per_deal=24)
+    small = ClipConfig(num_people=1, clips_per_person=2, num_frames=1, size=64, reference_odds=(0.0, 1.0), deck=deck)
     return replace(small, **changes)
 
 
@@ -50,6 +53,7 @@ def small_recipe(budget_s=1e-6):
     speech = GeneratorTraining(loop=loop, batch_size=2, num_latents=2, latent_side=1)
     return LiteRecipe(
         preset=small_preset(),
+        face=FaceTraining(loop=loop, batch_size=2, size=64, deck=DeckConfig(num_rigs=2, hybrid_odds=0.5)),
         vae=(VAEPhase(clips=clips, training=flows), VAEPhase(clips=replace(clips, num_frames=5), training=pixels)),
         encoder_clips=replace(clips, reference_odds=(1.0,)),
         num_encoder_batches=2,

@@ -1,5 +1,4 @@
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +8,8 @@ from tests.unit.train.material import clip_config, portraits
 from vivavoz.data.motion import COLUMN, MOTION, Motion
 from vivavoz.data.rig import Rig
 from vivavoz.data.rig_labels import LABELS
-from vivavoz.train.clips import MIRROR_SIGN, MIRRORED, AnimatedClips, animate, pictures, reshaping
+from vivavoz.train.clips import MIRROR_SIGN, MIRRORED, AnimatedClips, animate, pictures
+from vivavoz.train.rig_deck import DeckConfig
 
 
 def batches(count, **changes):
@@ -23,7 +23,7 @@ def rig():
 
 
 def animated(seed, **changes):
-    names = ("frames", "references", "labels", "reference_labels", "reference_uv", "flow", "mask", "region")
+    names = ("frames", "references", "labels", "reference_labels", "flow", "mask", "region")
     config = clip_config(size=128, clips_per_person=3, **changes)
     return dict(zip(names, animate(rig(), config, 2, np.random.default_rng(seed)), strict=True))
 
@@ -39,7 +39,6 @@ def test_shapes_and_ranges():
     assert clips.labels.shape == (4, 5, len(LABELS))
     assert clips.reference_labels.shape == (2, 2, len(LABELS))
     assert clips.flow.shape == (4, 2, 2, 5, 32, 32)
-    assert clips.reference_uv.shape == (2, 2, 3, 32, 32)
     assert clips.mask.shape == clips.region.shape == (4, 1, 5, 32, 32)
     assert set(clips.region.unique().tolist()) == {0.0, 1.0, 2.0}
     assert 0 <= clips.mask.min() <= clips.mask.max() <= 1
@@ -57,7 +56,7 @@ def test_no_references():
 
 
 def test_the_seed_decides():
-    first, again, other = (batches(2, seed=seed) for seed in (3, 3, 4))
+    first, again, other = (batches(2, deck=DeckConfig(seed=seed)) for seed in (3, 3, 4))
     for one, two in zip(first, again, strict=True):
         assert all(torch.equal(getattr(one, name), getattr(two, name)) for name in one.__dataclass_fields__)
     assert not torch.equal(first[0].frames, other[0].frames)
@@ -67,7 +66,7 @@ def test_the_seed_decides():
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_run_that_goes_on_sees_the_batches_it_would_have_seen(num_workers):
     people = portraits()
-    data = AnimatedClips(people.images, people.landmarks, clip_config(num_rigs=1, clips_per_rig=2))
+    data = AnimatedClips(people.images, people.landmarks, clip_config(deck=DeckConfig(num_rigs=1, batches_per_deal=2)))
     late = list(itertools.islice(data.batches(num_workers=num_workers)(3), 3))
     for index, clips in enumerate(late, 3):
         again = AnimatedClips(people.images, people.landmarks, data.config)[index]
@@ -83,7 +82,8 @@ def test_processes_share_the_batches():
 
 def test_every_portrait_has_its_turn():
     # Of two portraits, each rigged twice and used once, four clips see each of them twice.
-    seen = batches(4, clips_per_person=1, num_rigs=1, clips_per_rig=1, mirror=False, max_zoom=1.0, reshape=0.0)
+    deck = DeckConfig(num_rigs=1, batches_per_deal=1, max_zoom=1.0, reshape=0.0)
+    seen = batches(4, clips_per_person=1, mirror=False, deck=deck)
     openings = sorted(float(clips.reference_labels[0, 0, LABELS.index("opening")]) for clips in seen)
     assert openings[0] == pytest.approx(openings[1])
     assert openings[2] == pytest.approx(openings[3])
@@ -102,26 +102,6 @@ def test_people_perform_where_there_are_performances():
 
     assert openings(1.0) < 1e-5  # all as in the performance, which does not move
     assert openings(0.0) > 0.1
-
-
-def test_reshaping_moves_landmarks_and_picture_together():
-    people = portraits()
-    config = clip_config(reshape=0.2, num_people=1, clips_per_person=1, mirror=False)
-    plain, bent = (AnimatedClips(people.images, people.landmarks, c) for c in (replace(config, reshape=0.0), config))
-    rng = np.random.default_rng(5)
-    rig, before = bent._rig(0, rng), plain._rig(0, np.random.default_rng(5))
-    assert np.abs(rig.landmarks_px - before.landmarks_px).max() > 10
-    # A landmark lies on the same colour as before: the drawn lips go where their landmarks go.
-    for index in (13, 14, 61, 291, 152):
-        (x, y), (old_x, old_y) = (np.floor(r.landmarks_px[index, :2]).astype(int) for r in (rig, before))
-        patch, old = rig.image[y - 3 : y + 4, x - 3 : x + 4], before.image[old_y - 3 : old_y + 4, old_x - 3 : old_x + 4]
-        assert np.abs(patch.mean((0, 1)) - old.mean((0, 1))).max() < 25
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_reshaping_keeps_areas(seed):
-    assert np.linalg.det(reshaping(0.1, np.random.default_rng(seed))) == pytest.approx(1)
-    assert np.array_equal(reshaping(0.0, np.random.default_rng(seed)), np.eye(2))
 
 
 def test_mirrored_labels_say_what_the_mirrored_picture_shows():
@@ -150,11 +130,8 @@ def test_mirroring_flips_everything_alike():
     plain, mirrored = animated(seed, mirror=False), animated(seed)
     assert np.array_equal(mirrored["mask"], plain["mask"][..., ::-1])
     assert np.array_equal(mirrored["region"], plain["region"][..., ::-1])
-    for name, axis in (("flow", 2), ("reference_uv", 1)):  # only x changes its sign
-        sign = np.ones(plain[name].shape[axis])
-        sign[0] = -1
-        sign = sign.reshape(-1, *(1,) * (plain[name].ndim - axis - 1))
-        assert np.array_equal(mirrored[name], plain[name][..., ::-1] * sign)
+    only_x = np.array([-1, 1]).reshape(2, 1, 1, 1)
+    assert np.array_equal(mirrored["flow"], plain["flow"][..., ::-1] * only_x)
     assert np.array_equal(mirrored["labels"], plain["labels"][..., list(MIRRORED)] * MIRROR_SIGN)
     assert np.array_equal(mirrored["reference_labels"], plain["reference_labels"][..., list(MIRRORED)] * MIRROR_SIGN)
 
