@@ -75,13 +75,13 @@ class AnimatedFaces(Dataset[FacePictures]):
         motion = perform_random(6 * FRAME_RATE, seed=int(rng.integers(2**31)))
         if len(self.performances) and rng.random() < 0.5:
             motion = self.performances[int(rng.integers(len(self.performances)))]
-        found = []
+        images, places = [], []
         for _ in range(settings.batch_size):
             row = None if rng.random() < settings.rest_odds else motion[int(rng.integers(len(motion)))]
             frame = rigs[int(rng.integers(len(rigs)))].render(row, settings.size)
-            image, places = _moved(frame.image, _places(frame), rng)
-            found.append((_spoilt(image, rng), places))
-        images, places = zip(*found, strict=True)
+            image, moved = _moved(frame.image, _places(frame), rng)
+            images.append(_spoilt(image, rng))
+            places.append(moved)
         return FacePictures(torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(places)))
 
     def batches(self, *, num_workers: int = 0) -> Callable[[int], Iterable[FacePictures]]:
@@ -110,8 +110,8 @@ def _places(frame: RenderedFrame) -> NDArray[np.float32]:
     points = np.round(frame.landmarks * (side * fine / frame.image.shape[0]) - 0.5).astype(np.int32)
     for opening, loop in ((0, INNER_LIPS), (1, EYE_LEFT), (1, EYE_RIGHT)):
         cv2.fillPoly(openings[opening], [points[list(loop)]], 1.0)
-    small = [cv2.resize(opening, (side, side), interpolation=cv2.INTER_AREA) for opening in openings]
-    return np.concatenate([frame.uv, np.stack(small, -1)], 2).astype(np.float32)
+    small = cv2.resize(openings.transpose(1, 2, 0), (side, side), interpolation=cv2.INTER_AREA)
+    return np.concatenate([frame.uv, np.asarray(small, np.float32)], 2)
 
 
 def _moved(
@@ -121,15 +121,16 @@ def _moved(
     side, half = image.shape[0], places.shape[0]
     if rng.random() < 0.5:
         image, places = image[:, ::-1], places[:, ::-1] * np.array([-1, 1, 1, 1, 1], np.float32)
-    turn = cv2.getRotationMatrix2D((side / 2, side / 2), float(rng.normal(0, 7)), float(np.exp(rng.normal(0, 0.12))))
+    size = float(np.exp(rng.normal(0, 0.12)))
+    turn = np.array(cv2.getRotationMatrix2D((side / 2, side / 2), float(rng.normal(0, 7)), size), np.float64)
     turn[:, 2] += rng.normal(0, 0.05 * side, 2)
     border = int(rng.choice([cv2.BORDER_REPLICATE, cv2.BORDER_CONSTANT]))
     image = np.asarray(cv2.warpAffine(image, turn, (side, side), flags=cv2.INTER_LINEAR, borderMode=border), np.uint8)
     # The same in pixels of the places: the first centre lies half a pixel from the corner in both, and pixels differ.
     moved, corner = turn.copy(), (np.eye(2) - turn[:, :2]) @ np.full(2, 0.5)
     moved[:, 2] = half / side * (turn[:, 2] + corner) - corner
-    places = cv2.warpAffine(np.ascontiguousarray(places), moved, (half, half), flags=cv2.INTER_NEAREST)
-    return image, np.ascontiguousarray(places.transpose(2, 0, 1), np.float32)
+    placed = cv2.warpAffine(np.ascontiguousarray(places), moved, (half, half), flags=cv2.INTER_NEAREST)
+    return image, np.ascontiguousarray(placed.transpose(2, 0, 1), np.float32)
 
 
 def _spoilt(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
