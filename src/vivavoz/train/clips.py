@@ -84,7 +84,7 @@ def pictures(images: Tensor) -> Tensor:
 
 
 class AnimatedClips(Dataset[Clips]):
-    """Endless batches from portraits (P, 512, 512, 3) uint8 and their landmarks (P, 478, 3), by their number.
+    """Endless batches from portraits (P, 512, 512, 3) uint8, landmarks (P, 478, 3) and mattes (P, 512, 512), by their number.
 
     `performances` are motions (F, len(MOTION)) that people perform now and then. A batch depends on its number and the config's
     seed alone; neighbouring ones are quick, as they share their rigged portraits.
@@ -96,8 +96,10 @@ class AnimatedClips(Dataset[Clips]):
         landmarks: NDArray[np.float32],
         config: ClipConfig,
         performances: Sequence[NDArray[np.float32]] = (),
+        mattes: NDArray[np.uint8] | None = None,
     ) -> None:
         self.images, self.landmarks, self.config, self.performances = images, landmarks, config, performances
+        self.mattes = mattes
         self._group = -1
         self._rigs: list[Rig] = []
 
@@ -150,15 +152,13 @@ class AnimatedClips(Dataset[Clips]):
         offset = zoom * (centre - corner) - matrix @ centre
         # Landmarks count from the corner of the first pixel, warpAffine from its centre.
         half = np.full(2, 0.5)
-        framed = cv2.warpAffine(
-            image,
-            np.column_stack([matrix, matrix @ half + offset - half]),
-            (side, side),
-            flags=cv2.INTER_CUBIC,
-            borderMode=cv2.BORDER_REFLECT_101,
-        )
+        bend = np.column_stack([matrix, matrix @ half + offset - half])
+        framed = cv2.warpAffine(image, bend, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+        matte = None
+        if self.mattes is not None:
+            matte = cv2.warpAffine(self.mattes[index], bend, (side, side), borderMode=cv2.BORDER_REFLECT_101).astype(np.uint8)
         moved = np.column_stack([landmarks[:, :2] @ matrix.T + offset, landmarks[:, 2] * np.sqrt(np.linalg.det(matrix))])
-        return Rig.from_image(np.ascontiguousarray(framed), moved.astype(np.float32))
+        return Rig.from_image(np.ascontiguousarray(framed), moved.astype(np.float32), matte)
 
 
 def reshaping(deviation: float, rng: np.random.Generator) -> NDArray[np.float64]:

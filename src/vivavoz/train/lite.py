@@ -83,7 +83,7 @@ def make_takes(readers: Sequence[Reader], portraits: Portraits, audio: AudioFeat
     @functools.cache
     def rig_of(name: str) -> Rig:
         who = portraits.names.index(name)
-        return Rig.from_image(portraits.images[who], portraits.landmarks[who])
+        return portraits.rig(who)
 
     takes = []
     for plan in plan_clips(portraits.names, lengths, hours=hours, seed=seed):
@@ -110,7 +110,9 @@ def _training_part(portraits: Portraits, readers: list[Reader], recipe: LiteReci
             f"all {len(heard)} recordings to train on are shorter than {MIN_SPEECH_FRAMES // FRAME_RATE} s; give longer ones"
         )
     names = tuple(portraits.names[i] for i in seen)
-    return Portraits(images=portraits.images[seen], landmarks=portraits.landmarks[seen], names=names), [readers[i] for i in heard]
+    mattes = None if portraits.mattes is None else portraits.mattes[seen]
+    people = Portraits(images=portraits.images[seen], landmarks=portraits.landmarks[seen], names=names, mattes=mattes)
+    return people, [readers[i] for i in heard]
 
 
 class _Phases:
@@ -148,7 +150,7 @@ def _train_vae(vae: VAE, portraits: Portraits, readers: Sequence[Reader], phases
 
     def batches(config: ClipConfig) -> Callable[[int], Iterable[Clips]]:
         def from_step(first_step: int) -> Iterable[Clips]:
-            data = AnimatedClips(portraits.images, portraits.landmarks, config, performances())
+            data = AnimatedClips(portraits.images, portraits.landmarks, config, performances(), portraits.mattes)
             return data.batches(num_workers=recipe.num_render_processes)(first_step)
 
         return from_step
