@@ -31,7 +31,6 @@ from vivavoz.data.landmarks import face_mesh
 from vivavoz.data.performance import perform
 from vivavoz.data.phonemes import Phoneme, align, recognise
 from vivavoz.data.prosody import band_loudness, num_frames_of
-from vivavoz.data.rig import Rig
 from vivavoz.data.rig_labels import in_units
 from vivavoz.data.talkers import talkers
 from vivavoz.data.visemes import CLOSURES, LIPS, LOUDNESS_RATE_HZ, lip_motion
@@ -74,7 +73,7 @@ def main() -> None:
 
 def speed(people: Portraits, reader: Reader, num_frames: int = 50) -> Figures:
     """Pictures per second of the processor's time."""
-    rig = Rig.from_image(people.images[0], people.landmarks[0])
+    rig = people.rig(0)
     motion = perform(reader.samples, seed=0, phonemes=reader.phonemes).motion[:num_frames]
     rates: Figures = {}
     for size, flow_size in itertools.product((256, 512), (None, 0)):
@@ -93,7 +92,7 @@ def seen(people: Portraits, readers: list[Reader], num_frames: int, find: FindLa
     for number in range(num_clips):
         who = number * len(people.names) // num_clips
         reader = readers[number * len(readers) // num_clips]
-        rig = Rig.from_image(people.images[who], people.landmarks[who])
+        rig = people.rig(who)
         motion = perform(reader.samples, seed=number, phonemes=reader.phonemes).motion[:_CLIP_FRAMES]
         found, own = [], in_units(rig.labels(motion), "opening")
         for row in motion:
@@ -123,7 +122,7 @@ def seen(people: Portraits, readers: list[Reader], num_frames: int, find: FindLa
 
 def synthesised(people: Portraits, language: str, num_sentences: int = 20) -> Figures:
     """Lips that close, of one portrait that speaks sentences in one voice after the other."""
-    rig = Rig.from_image(people.images[0], people.landmarks[0])
+    rig = people.rig(0)
     ((_, sentences),) = talkers([language]).sentences
     closed, open_wide, seconds = [], [], 0.0
     for number, sentence in enumerate(sentences[:num_sentences]):

@@ -31,7 +31,7 @@ from vivavoz.data.tasks import TaskResult, run_tasks, shard_url
 from vivavoz.errors import ConfigError
 from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
 
-ANIMATOR_VERSION: Final = 1
+ANIMATOR_VERSION: Final = 2
 """Raised when the same plan, portrait and reading give another clip: shards of before are then made again."""
 CLIPS_PER_SHARD: Final = 24
 MIN_SPEECH_FRAMES: Final = 4 * FRAME_RATE
@@ -175,7 +175,7 @@ def make_clip(plan: ClipPlan, portraits: Portraits, reader: Reader, *, licence: 
     """Perform and render one clip: pictures at 512, sound, landmarks and every label."""
     samples, performance = act(plan, reader)
     who = portraits.names.index(plan.portrait)
-    rig = Rig.from_image(portraits.images[who], portraits.landmarks[who])
+    rig = portraits.rig(who)
     return Clip(
         info=ClipInfo(
             key=plan.key,
@@ -299,6 +299,8 @@ def _material(portraits: Path, speech: Path | None, cache: Path) -> tuple[Portra
 
 def _hash_of(people: Portraits, readers: Sequence[Reader], talkers: Talkers | None) -> str:
     digest = hashlib.sha256(people.images.tobytes() + people.landmarks.tobytes())
+    if people.mattes is not None:
+        digest.update(people.mattes.tobytes())
     for reader in readers:
         digest.update(f"{reader.name} {reader.phonemes}".encode() + reader.samples.tobytes())
     if talkers is not None:

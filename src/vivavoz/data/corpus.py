@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from vivavoz.audio.reading import is_silent, read_audio
 from vivavoz.data.head_pose import angles, fit_head
 from vivavoz.data.landmarks import detect_landmarks
+from vivavoz.data.matte import Matte, person_matte
 from vivavoz.data.phonemes import Phoneme, align, recognise
+from vivavoz.data.rig import Rig
 from vivavoz.data.shards.clip import Fact
 from vivavoz.data.warp import PORTRAIT_SIZE_PX
 from vivavoz.errors import AudioError, DataError, ImageError
@@ -40,6 +42,8 @@ FULL_SCALE: Final = np.float32(32768)
 
 _VERSION: Final = b"1"
 """Part of every hash: raised when prepared files of before no longer fit."""
+_PORTRAITS_VERSION: Final = b"2"
+"""The same of portraits alone."""
 
 Detect: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 Recognise: TypeAlias = Callable[[NDArray[np.float32]], Sequence[Phoneme]]
@@ -70,6 +74,16 @@ class Portraits:
     """(P, 478, 3) in pixels."""
     names: tuple[str, ...]
     """Paths within the folder."""
+    mattes: NDArray[np.uint8] | None = None
+    """(P, 512, 512), 255 on the person; None where nobody has made them."""
+
+    def matte(self, index: int) -> Matte | None:
+        """Matte (512, 512) of one portrait, if there are any."""
+        return None if self.mattes is None else self.mattes[index]
+
+    def rig(self, index: int) -> Rig:
+        """One portrait, ready to be animated."""
+        return Rig.from_image(self.images[index], self.landmarks[index], self.matte(index))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -86,7 +100,7 @@ class Reader:
 
 
 def prepare_portraits(folder: Path, cache: Path, *, detect: Detect = detect_landmarks, report: Report | None = None) -> Portraits:
-    """Crop every picture of a folder (and those in it) and find its landmarks.
+    """Crop every picture of a folder (and those in it), find its landmarks and part the person from the background.
 
     Left out, with the reason in `report`: what is no picture, has no face, or a head turned by more than 12 degrees.
 
@@ -101,10 +115,11 @@ def prepare_portraits(folder: Path, cache: Path, *, detect: Detect = detect_land
         OutputError: the cache cannot be written.
     """
     paths = _files(folder, PICTURE_SUFFIXES, "pictures")
-    stored = cache / f"portraits-{_hash_of_all(folder, paths)}.npz"
+    stored = cache / f"portraits-{_hash_of_portraits(folder, paths)}.npz"
     if not stored.is_file():
         images: list[NDArray[np.uint8]] = []
         landmarks: list[NDArray[np.float32]] = []
+        mattes: list[Matte] = []
         names: list[str] = []
         first_reason = ""
         for index, path in enumerate(paths):
@@ -113,6 +128,7 @@ def prepare_portraits(folder: Path, cache: Path, *, detect: Detect = detect_land
                 image, points = _frame(path, detect)
                 images.append(image)
                 landmarks.append(points)
+                mattes.append(person_matte(image))
                 names.append(name)
             except (ImageError, DataError) as error:
                 if isinstance(error.__cause__, ImportError):  # a missing library is not the picture's fault
@@ -123,9 +139,9 @@ def prepare_portraits(folder: Path, cache: Path, *, detect: Detect = detect_land
                 report(Prepared(name=name, num_done=index + 1, num_files=len(paths), skipped=reason))
         if not names:
             raise DataError(f"none of {len(paths)} pictures in {folder} can be used ({first_reason}); give frontal portraits")
-        _save(stored, images=np.stack(images), landmarks=np.stack(landmarks), names=np.array(names))
-    all_images, all_landmarks, all_names = _load(stored, "images", "landmarks", "names")
-    return Portraits(images=all_images, landmarks=all_landmarks, names=tuple(str(name) for name in all_names))
+        _save(stored, images=np.stack(images), landmarks=np.stack(landmarks), names=np.array(names), mattes=np.stack(mattes))
+    all_images, all_landmarks, all_names, all_mattes = _load(stored, "images", "landmarks", "names", "mattes")
+    return Portraits(images=all_images, landmarks=all_landmarks, names=tuple(map(str, all_names)), mattes=all_mattes)
 
 
 def prepare_speech(
@@ -250,8 +266,8 @@ def _hash(path: Path, *beside: Path) -> str:
     return hashlib.sha256(_VERSION + b"".join(contents)).hexdigest()[:20]
 
 
-def _hash_of_all(folder: Path, paths: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
+def _hash_of_portraits(folder: Path, paths: Sequence[Path]) -> str:
+    digest = hashlib.sha256(_PORTRAITS_VERSION)
     for path in paths:
         digest.update(f"{path.relative_to(folder).as_posix()} {_hash(path)}\n".encode())
     return digest.hexdigest()[:20]

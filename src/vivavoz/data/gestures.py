@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from vivavoz.data.smoothstep import smoothstep
 from vivavoz.timing import FRAME_RATE
 
 Track = npt.NDArray[np.floating]
@@ -45,7 +46,7 @@ def glide(num_frames: int, times_s: Sequence[float], values: Sequence[float], *,
     centres_s = (np.arange(num_frames) + 0.5) / FRAME_RATE
     track = np.full(num_frames, values[0], dtype=np.float64)
     for time_s, before, after in zip(times_s[1:], values[:-1], values[1:], strict=True):
-        track += (after - before) * _step(centres_s, time_s, move_s)
+        track += (after - before) * smoothstep(time_s, time_s + move_s, centres_s)
     return track
 
 
@@ -103,17 +104,16 @@ def turns(rng: np.random.Generator, rate_hz: Track, *, highest: float) -> tuple[
         move_s = 0.3 + 0.45 * height
         start_s = first / FRAME_RATE
         end_s = start_s + move_s + hold_s
-        head += side * height * highest * (_step(centres_s, start_s, move_s) - _step(centres_s, end_s, move_s))
+        head += (
+            side
+            * height
+            * highest
+            * (smoothstep(start_s, start_s + move_s, centres_s) - smoothstep(end_s, end_s + move_s, centres_s))
+        )
         look = side * (0.25 + 0.35 * height)
-        gaze += look * (_step(centres_s, start_s - 0.1, 0.1) - _step(centres_s, end_s - 0.1, 0.1))
+        gaze += look * (smoothstep(start_s - 0.1, start_s, centres_s) - smoothstep(end_s - 0.1, end_s, centres_s))
         first += int((2 * move_s + hold_s + 0.5) * FRAME_RATE)
     return head, gaze
-
-
-def _step(times_s: Track, start_s: float, move_s: float) -> Track:
-    share = np.clip((times_s - start_s) / move_s, 0.0, 1.0)
-    smooth: Track = share * share * (3.0 - 2.0 * share)
-    return smooth
 
 
 def breath(rng: np.random.Generator, num_frames: int, pauses_s: Sequence[float]) -> Track:

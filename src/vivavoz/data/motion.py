@@ -42,8 +42,8 @@ press [0, 1] (lips shut whatever the jaw does: p b m), lower_in [0, 1] (lower li
 
 Relative to the portrait: wide [-1, 1], pucker [0, 1], smile [-1, 1], gaze_x (right of the picture), gaze_y (up) [-1, 1],
 brow [-1, 1] (up), yaw (nose to the right of the picture), pitch (chin up), roll (top of the head to the right) in degrees,
-shift_x, shift_y (right, down) and breath (shoulders up) in face heights, scale and light as natural logarithms; brow_inner
-(inner ends up) [-1, 1], lids (eyes wide, or narrowed) [-1, 1], sneer (nose wrinkled) [0, 1].
+shift_x, shift_y (right, down) of the camera and breath (shoulders up) in face heights, its scale and light as logarithms;
+brow_inner (inner ends up) [-1, 1], lids (eyes wide, or narrowed) [-1, 1], sneer (nose wrinkled) [0, 1].
 """
 
 COLUMN: Final[dict[str, int]] = {name: index for index, name in enumerate(MOTION)}

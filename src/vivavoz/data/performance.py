@@ -111,7 +111,7 @@ def perform(
     motion |= _head(rng, num_frames, prosody.accents, prosody.loudness, states, config)
     motion |= _eyes(rng, pauses_s, motion, states, config)
     motion |= _expression(rng, num_frames, prosody.accents, motion["pucker"])
-    motion |= _body(rng, num_frames, pauses_s, motion)
+    motion |= _body(rng, num_frames, pauses_s)
     _attend(np.random.default_rng([seed, 1]), motion, states, config)
     _feel(motion, feelings, states)
     return Performance(motion=_stack(motion), states=states, phonemes=phonemes, feelings=feelings)
@@ -257,12 +257,12 @@ def _expression(rng: np.random.Generator, num_frames: int, accents: Sequence[Acc
     return {"brow": soft_limit(brow, 1.0), "smile": soft_limit(smile, 1.0) * (1.0 - 0.6 * pucker)}
 
 
-def _body(rng: np.random.Generator, num_frames: int, pauses_s: Sequence[float], motion: Tracks) -> Tracks:
-    """Breath, a body that sways and leans with the head, and light that drifts."""
+def _body(rng: np.random.Generator, num_frames: int, pauses_s: Sequence[float]) -> Tracks:
+    """Breath, and a camera and light that drift."""
     chest = 0.02 * breath(rng, num_frames, pauses_s)
     return {
-        "shift_x": 0.01 * drift(rng, num_frames, 1.2) + 0.0008 * motion["yaw"],
-        "shift_y": 0.007 * drift(rng, num_frames, 1.2) - 0.15 * chest,
+        "shift_x": 0.01 * drift(rng, num_frames, 1.2),
+        "shift_y": 0.007 * drift(rng, num_frames, 1.2),
         "scale": 0.012 * drift(rng, num_frames, 1.5),
         "breath": chest,
         "light": 0.04 * rng.standard_normal() + 0.03 * drift(rng, num_frames, 2.0),

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from vivavoz.data import landmarks as lm
 from vivavoz.data.expression import FULL_OPENING, displace, inner_gaps
 from vivavoz.data.head_pose import HeadFit, fit_head, rotation
+from vivavoz.data.layers import Layers
+from vivavoz.data.matte import Matte
 from vivavoz.data.motion import COLUMN, MOTION
 from vivavoz.data.mouth import Mouth, measure_mouth
 from vivavoz.data.openings import draw_eyeball, draw_mouth
@@ -26,8 +28,10 @@ from vivavoz.errors import DataError
 _SMALL_SIZE_PX: Final = 256
 _HEAD_RISE: Final = 0.25
 """How much of the shoulders' rise with the breath lifts the head."""
-_RING_FOLLOW: Final = (1.0, 0.97, 0.78, 0.38, 0.06, 0.0)
-"""How much each ring turns with the head."""
+_RING_FOLLOW: Final = (1.0, 1.0, 1.0, 1.0, 0.85, 0.0)
+"""How much each ring turns with the head: hair does all the way."""
+_LONE_RING_FOLLOW: Final = (1.0, 0.97, 0.78, 0.38, 0.06, 0.0)
+"""The same where the rings carry the background as well."""
 
 Floats: TypeAlias = NDArray[np.float32]
 
@@ -67,15 +71,23 @@ class Rig:
     sampled: NDArray[np.float64]
     """Where in the portrait each vertex takes its skin from, (V, 2): `vertices`, but a little off eyes and teeth."""
     follow: NDArray[np.float64]
-    """(V, 3): how much each vertex turns with the head, shifts with the camera, rises with the breath."""
+    """(V, 2): how much each vertex turns with the head and rises with the breath."""
     mouth: Mouth
+    layers: Layers | None
+    """What parts the person from the background; None where nothing does, and both go with the mesh."""
 
     @classmethod
-    def from_image(cls, image: NDArray[np.uint8], landmarks: Floats | None = None) -> "Rig":
-        """Rig a portrait crop, (512, 512, 3) uint8 RGB, with its landmarks (478, 3) in pixels (found if not given).
+    def from_image(cls, image: NDArray[np.uint8], landmarks: Floats | None = None, matte: Matte | None = None) -> "Rig":
+        """Rig a portrait crop, (512, 512, 3) uint8 RGB.
+
+        Args:
+            image: the portrait.
+            landmarks: (478, 3) in pixels; found if not given.
+            matte: (512, 512) uint8, 255 on the person, see `matte.person_matte`. Without it the background close to the head
+                goes along with it.
 
         Raises:
-            DataError: the image or the landmarks have another shape, or no face can be found.
+            DataError: the image, the landmarks or the matte have another shape, or no face can be found.
         """
         if image.shape != (PORTRAIT_SIZE_PX, PORTRAIT_SIZE_PX, 3) or image.dtype != np.uint8:
             raise DataError(
@@ -84,6 +96,9 @@ class Rig:
         points = lm.detect_landmarks(image) if landmarks is None else landmarks
         if points.shape != (lm.NUM_LANDMARKS, 3):
             raise DataError(f"landmarks of shape {points.shape}; expected (478, 3), detect them with detect_landmarks")
+        if matte is not None and (matte.shape != image.shape[:2] or matte.dtype != np.uint8):
+            raise DataError(f"matte of shape {matte.shape} and type {matte.dtype}; expected (512, 512) uint8, see person_matte")
+        layers = None if matte is None else Layers.of(image, matte)
         head = fit_head(points)
         neutral = head.to_head(points)
         skin = points[: lm.NUM_SKIN_LANDMARKS].astype(np.float64)
@@ -96,8 +111,9 @@ class Rig:
             neutral=neutral,
             vertices=vertices,
             sampled=_off_the_openings(vertices[:, :2], float(inner_gaps(neutral)[5])),
-            follow=_follow_weights(vertices, head),
+            follow=_follow_weights(vertices, head, _LONE_RING_FOLLOW if layers is None else _RING_FOLLOW),
             mouth=measure_mouth(image, points, neutral),
+            layers=layers,
         )
 
     def rest(self) -> Floats:
@@ -140,8 +156,14 @@ class Rig:
         portrait = self.image if size > _SMALL_SIZE_PX else self.soft_image
         source = pixel_centres(size) if motion_row is None else warp.source
         mask = np.zeros((size, size), np.float32)
-        picture = sample(portrait, source, sharp=size > _SMALL_SIZE_PX)
+        if motion_row is None or self.layers is None:
+            picture = sample(portrait, source, sharp=size > _SMALL_SIZE_PX)
+        else:
+            behind = _before_camera(self._camera(row), size)
+            picture = self.layers.draw(portrait, source, behind, mask, sharp=size > _SMALL_SIZE_PX)
         if motion_row is not None:
+            # Past its borders the portrait is continued by its mirror image.
+            mask[cv2.inRange(source, (0.0, 0.0), (PORTRAIT_SIZE_PX,) * 2) == 0] = 1
             self._draw_eyes(picture, source, portrait, vertices, row)
             self._draw_mouth(picture, source, mask, portrait, vertices, row)
         picture *= np.exp(row[COLUMN["light"]])
@@ -158,11 +180,18 @@ class Rig:
     def flow_between(self, motion_row: Floats, other_row: Floats, size: int, flow_size: int) -> Floats:
         """Backward flow (flow_size, flow_size, 2) from one frame to another of the same portrait, in [-1, 1] units.
 
-        Exact on the skin; inside the mouth and between the lids it is what the mesh says, which does not know teeth.
+        Exact on the person and on the background; it does not know what the other frame hides. Inside the mouth and between the
+        lids it is what the mesh says, which does not know teeth.
         """
         vertices, others = self._deform(motion_row)[0], self._deform(other_row)[0]
         warp = warp_mesh(vertices, others[:, :2], size, flow_size, self.head.scale_px)
-        return backward_flow(warp.source, flow_size)
+        flow = backward_flow(warp.source, flow_size)
+        if self.layers is not None:
+            shown = self.layers.in_background(warp_mesh(vertices, self.sampled, flow_size, 0, self.head.scale_px).source)
+            zoom, offset = self._camera(other_row)
+            behind = _before_camera(self._camera(motion_row), flow_size) * np.float32(zoom) + offset.astype(np.float32)
+            np.copyto(flow, backward_flow(behind, flow_size), where=shown[..., None])
+        return flow
 
     def _draw_eyes(
         self, picture: Floats, source: Floats, portrait: NDArray[np.uint8], vertices: NDArray[np.float64], row: Floats
@@ -238,12 +267,12 @@ class Rig:
         at_rest = self.vertices + displace(self.neutral, motion)[0] @ self.head.rotation.T * scale
         yaw, pitch, roll = (float(row[COLUMN[name]]) for name in ("yaw", "pitch", "roll"))
         turned = (at_rest - self.head.pivot_px) @ rotation(yaw, pitch, roll).T + self.head.pivot_px
-        turn, shift, rise = (self.follow[:, k : k + 1] for k in range(3))
+        turn, rise = (self.follow[:, k : k + 1] for k in range(2))
         moved = at_rest + turn * (turned - at_rest)
-        centre = np.full(3, PORTRAIT_SIZE_PX / 2)
-        offset = np.array([row[COLUMN["shift_x"]], row[COLUMN["shift_y"]], 0.0]) * scale
-        moved += shift * ((moved - centre) * np.expm1(row[COLUMN["scale"]]) + offset)
         moved[:, 1:2] -= rise * row[COLUMN["breath"]] * scale
+        zoom, offset = self._camera(row)
+        moved *= zoom
+        moved[:, :2] += offset
         matrix, constant = self._rigid_at(row, float(self.landmarks_px[[33, 263], 2].mean()))
         shifts = np.concatenate([np.repeat(self._gaze_shift(motion, eye), 5, 0) for eye in (lm.EYE_LEFT, lm.EYE_RIGHT)])
         irises = self.landmarks_px[lm.NUM_SKIN_LANDMARKS :, :2] + shifts @ self.head.rotation[:2, :2].T * scale
@@ -252,37 +281,49 @@ class Rig:
 
     def _rigid_at(self, row: Floats, depth_px: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Affine map (2, 2), (2,) of points fixed to the skull at one depth, from the portrait to the frame."""
-        yaw, pitch, roll = (float(row[COLUMN[name]]) for name in ("yaw", "pitch", "roll"))
-        turn = rotation(yaw, pitch, roll)
-        pivot, scale = self.head.pivot_px, self.head.scale_px
-        matrix = turn[:2, :2]
+        turn = rotation(*(float(row[COLUMN[name]]) for name in ("yaw", "pitch", "roll")))
+        pivot, matrix = self.head.pivot_px, turn[:2, :2]
         constant = turn[:2, 2] * (depth_px - pivot[2]) + pivot[:2] - matrix @ pivot[:2]
+        constant[1] -= _HEAD_RISE * row[COLUMN["breath"]] * self.head.scale_px
+        zoom, offset = self._camera(row)
+        return matrix * zoom, constant * zoom + offset
+
+    def _camera(self, row: Floats) -> tuple[float, NDArray[np.float64]]:
+        """Zoom and offset (2,) of the whole picture, from the portrait to the frame."""
         zoom = float(np.exp(row[COLUMN["scale"]]))
-        centre = PORTRAIT_SIZE_PX / 2
-        offset = (
-            np.array([row[COLUMN["shift_x"]], row[COLUMN["shift_y"]] - _HEAD_RISE * row[COLUMN["breath"]]], np.float64) * scale
-        )
-        return matrix * zoom, (constant - centre) * zoom + centre + offset
+        shift = np.array([row[COLUMN["shift_x"]], row[COLUMN["shift_y"]]], np.float64)
+        return zoom, shift * self.head.scale_px + (1 - zoom) * PORTRAIT_SIZE_PX / 2
 
 
-def _follow_weights(vertices: NDArray[np.float64], head: HeadFit) -> NDArray[np.float64]:
-    """How much each vertex turns with the head, shifts with the camera and rises with the breath, (V, 3)."""
+def _before_camera(camera: tuple[float, NDArray[np.float64]], size: int) -> Floats:
+    """Portrait coordinates (size, size, 2) of what stands still before the camera."""
+    zoom, offset = camera
+    centres = pixel_centres(size)[0, :, 0]
+    result = np.empty((size, size, 2), np.float32)
+    result[..., 0] = (centres - offset[0]) / zoom
+    result[..., 1] = ((centres - offset[1]) / zoom)[:, None]
+    return result
+
+
+def _follow_weights(vertices: NDArray[np.float64], head: HeadFit, ring_follow: tuple[float, ...]) -> NDArray[np.float64]:
+    """How much each vertex turns with the head and rises with the breath, (V, 2)."""
     turn = np.ones(len(vertices))
-    turn[lm.NUM_SKIN_LANDMARKS :] = np.repeat(_RING_FOLLOW, NUM_RING_POINTS)
+    turn[lm.NUM_SKIN_LANDMARKS :] = np.repeat(ring_follow, NUM_RING_POINTS)
     place = head.to_head(vertices)
     chin = float(place[lm.CHIN_TIP, 1])
-    below = smoothstep(chin - 0.05, chin + 0.45, place[:, 1])
     ring = np.arange(len(vertices)) >= lm.NUM_SKIN_LANDMARKS
-    turn[ring] *= 1 - 0.88 * below[ring]
+    # Shoulders lie wide of the neck and higher than its end; they stay.
+    wide = smoothstep(0.35, 0.85, np.abs(place[:, 0]))
+    below = smoothstep(0.0, 0.5, place[:, 1] - (chin - 0.05 - 0.25 * wide))
+    turn[ring] *= 1 - (0.88 + 0.12 * wide[ring]) * below[ring]
     margin = np.minimum(vertices[:, :2], PORTRAIT_SIZE_PX - vertices[:, :2]).min(1) / PORTRAIT_SIZE_PX
     turn[ring] *= smoothstep(-0.05, 0.06, margin[ring])
-    shift = np.where(ring, smoothstep(0.0, 0.16, margin), 1.0)
     rise = np.where(
         ring,
         (_HEAD_RISE + (1 - _HEAD_RISE) * smoothstep(chin - 0.1, chin + 0.3, place[:, 1])) * smoothstep(-0.1, 0.1, margin),
         _HEAD_RISE,
     )
-    return np.stack([turn, shift, rise], 1)
+    return np.stack([turn, rise], 1)
 
 
 def _off_the_openings(places: NDArray[np.float64], gap: float) -> NDArray[np.float64]:

@@ -63,7 +63,9 @@ def choose_material(
         _, voices = split([reader.name for reader in readers], LiteRecipe.num_held_readers)
     return Material(
         portraits=tuple(
-            HeldPortrait(name=portraits.names[i], image=portraits.images[i], landmarks=portraits.landmarks[i])
+            HeldPortrait(
+                name=portraits.names[i], image=portraits.images[i], landmarks=portraits.landmarks[i], matte=portraits.matte(i)
+            )
             for i in spread(faces, num_portraits)
         ),
         speeches=tuple(_performed(readers[i]) for i in spread(voices, num_speeches)),

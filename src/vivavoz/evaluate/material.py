@@ -28,10 +28,12 @@ class HeldPortrait:
     """(512, 512, 3) RGB."""
     landmarks: NDArray[np.float32]
     """(478, 3) in pixels."""
+    matte: NDArray[np.uint8] | None = None
+    """(512, 512), 255 on the person, if there is one."""
 
     def rig(self) -> Rig:
         """The portrait, ready to be animated."""
-        return Rig.from_image(self.image, self.landmarks)
+        return Rig.from_image(self.image, self.landmarks, self.matte)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vivavoz.data.corpus import Portraits
 from vivavoz.data.landmarks import EYE_LEFT, EYE_RIGHT, INNER_LIPS, OUTER_LIPS
 from vivavoz.data.performance import perform_random
 from vivavoz.data.rig import RenderedFrame, Rig
@@ -76,21 +77,15 @@ def pictures(images: Tensor) -> Tensor:
 
 
 class AnimatedClips(Dataset[Clips]):
-    """Endless batches from portraits (P, 512, 512, 3) uint8 and their landmarks (P, 478, 3), by their number.
+    """Endless batches from portraits, by their number.
 
-    `performances` are motions (F, len(MOTION)) that people perform now and then. A batch depends on its number and the config's
+    `performances` are motions (F, len(MOTION)) that people perform now and then. A batch depends on its number and the deck's
     seed alone; neighbouring ones are quick, as they share their rigged portraits.
     """
 
-    def __init__(
-        self,
-        images: NDArray[np.uint8],
-        landmarks: NDArray[np.float32],
-        config: ClipConfig,
-        performances: Sequence[NDArray[np.float32]] = (),
-    ) -> None:
+    def __init__(self, portraits: Portraits, config: ClipConfig, performances: Sequence[NDArray[np.float32]] = ()) -> None:
         self.config, self.performances = config, performances
-        self._deck = RigDeck(images, landmarks, config.deck)
+        self._deck = RigDeck(portraits, config.deck)
 
     def __getitem__(self, index: int) -> Clips:
         """Batch number `index`."""

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from vivavoz.errors import ConfigError
 from vivavoz.train.clips import Clips, pictures
 from vivavoz.train.loop import LoopConfig, Objective, Step
-from vivavoz.vae.encoder import ChannelAffine, Encoder
+from vivavoz.vae.encoder import ChannelAffine, Encoder, Posterior
 from vivavoz.vae.vae import VAE
 
 HELD_EVERY_STEPS = 250
@@ -41,38 +41,62 @@ class EncoderTraining:
     """Share of the samples, the last ones, that are only measured."""
 
 
+@dataclass(frozen=True, slots=True)
+class EncoderSamples:
+    """What E2 learns from, S pictures; half precision, as there are many."""
+
+    coarse: Tensor
+    """(S, C, h, w) float16: E1's features at 1/16."""
+    places: Tensor | None
+    """(S, NUM_PLACES, H/2, W/2) float16: what the face map says, where there is one."""
+    codes: Tensor
+    """(S, K): the labels that are to be the codes."""
+
+    def part(self, which: Tensor | slice) -> "EncoderSamples":
+        """Some of them."""
+        return EncoderSamples(self.coarse[which], None if self.places is None else self.places[which], self.codes[which])
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+
 @torch.inference_mode()
-def collect_features(vae: VAE, batches: Iterable[Clips], num_batches: int) -> tuple[Tensor, Tensor]:
-    """E1's features (S, C, h, w) float16, and the labels that are to be the codes (S, K), of every picture of some batches.
+def collect_samples(vae: VAE, batches: Iterable[Clips], num_batches: int) -> EncoderSamples:
+    """What E1 and the face map see in every picture of some batches, and the labels.
 
     Raises:
         ConfigError: the VAE has no frame codes.
     """
     if not vae.config.frame_codes:
         raise ConfigError("labels can only be taught as frame codes, and this VAE has none: set VAEConfig.frame_codes")
-    features, targets = [], []
+    coarse, places, codes = [], [], []
     for _, clips in zip(range(num_batches), batches, strict=False):
-        features.append(vae.encoder.look(pictures(clips.frames).flatten(0, 1)).coarse.half())
-        targets.append(clips.labels.flatten(0, 1)[:, : vae.config.frame_codes])
-    return torch.cat(features).clone(), torch.cat(targets).clone()
+        seen = vae.encoder.look(pictures(clips.frames).flatten(0, 1))
+        coarse.append(seen.levels[-1].half())
+        if seen.face is not None:
+            places.append(seen.face.places.half())
+        codes.append(clips.labels.flatten(0, 1)[:, : vae.config.frame_codes])
+    return EncoderSamples(torch.cat(coarse).clone(), torch.cat(places).clone() if places else None, torch.cat(codes).clone())
 
 
 class EncoderObjective(Objective[Tensor]):
     """The regression; a batch is the numbers (B,) of samples."""
 
-    def __init__(self, encoder: Encoder, features: Tensor, targets: Tensor, settings: EncoderTraining) -> None:
+    def __init__(self, encoder: Encoder, samples: EncoderSamples, settings: EncoderTraining) -> None:
         super().__init__()
-        self.encoder, self.settings = encoder, settings
+        self.encoder, self.settings, self._samples = encoder, settings, samples
         encoder.e1.requires_grad_(False)
-        self._features, self._targets = features, targets
+        if encoder.face_map is not None:
+            encoder.face_map.requires_grad_(False)
+        some = samples.coarse[:1024]
         if isinstance(encoder.e2.standard, ChannelAffine):  # a checkpoint to go on from brings its own
-            encoder.e2.standard.fit_(features[:1024].unsqueeze(2))
-        self._scale = settings.feature_noise * features[:1024].float().std(dim=(0, 2, 3))[:, None, None]
+            encoder.e2.standard.fit_(some.unsqueeze(2))
+        self._scale = settings.feature_noise * some.float().std(dim=(0, 2, 3))[:, None, None]
 
     @property
     def num_train(self) -> int:
         """Samples that are learnt from; those behind them are held back."""
-        return round(len(self._features) * (1 - self.settings.held_share))
+        return round(len(self._samples) * (1 - self.settings.held_share))
 
     def batches(self, first_step: int) -> Iterator[Tensor]:
         """Random samples of every step."""
@@ -82,10 +106,10 @@ class EncoderObjective(Objective[Tensor]):
 
     def forward(self, batch: Tensor, step: Step) -> dict[str, Tensor]:
         """Distance to the codes, a likelihood that teaches the variance how far off the mean is, and the KL term."""
-        settings = self.settings
-        x = self._features[batch].float()
-        posterior = self.encoder.encode_features(x + self._scale * torch.randn(x.shape, generator=step.rng))
-        target = self._targets[batch][..., None, None, None].expand_as(posterior.mean)
+        settings, samples = self.settings, self._samples.part(batch)
+        noise = self._scale * torch.randn(samples.coarse.shape, generator=step.rng)
+        posterior = self._read(samples, noise)
+        target = samples.codes[..., None, None, None].expand_as(posterior.mean)
         losses = {
             "code": F.smooth_l1_loss(posterior.mean, target, beta=0.5),
             "likelihood": settings.likelihood_weight
@@ -99,9 +123,13 @@ class EncoderObjective(Objective[Tensor]):
     @torch.no_grad()
     def held_loss(self) -> Tensor:
         """The distance on samples that are held back."""
-        features, targets = self._features[self.num_train :], self._targets[self.num_train :]
-        total = torch.zeros(())
-        for x, target in zip(features.split(64), targets.split(64), strict=True):
-            mean = self.encoder.encode_features(x.float()).mean
-            total += F.smooth_l1_loss(mean, target[..., None, None, None].expand_as(mean), beta=0.5) * len(x)
-        return total / max(1, len(features))
+        total, count = torch.zeros(()), len(self._samples)
+        for start in range(self.num_train, count, 64):
+            samples = self._samples.part(slice(start, min(start + 64, count)))
+            mean = self._read(samples).mean
+            total += F.smooth_l1_loss(mean, samples.codes[..., None, None, None].expand_as(mean), beta=0.5) * len(samples)
+        return total / max(1, count - self.num_train)
+
+    def _read(self, samples: EncoderSamples, noise: Tensor | float = 0.0) -> Posterior:
+        places = None if samples.places is None else samples.places.float()
+        return self.encoder.encode_features(samples.coarse.float() + noise, places)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from vivavoz.data.corpus import Portraits
 from vivavoz.data.landmarks import EYE_LEFT, EYE_RIGHT, INNER_LIPS
 from vivavoz.data.performance import perform_random
 from vivavoz.data.rig import RenderedFrame
@@ -52,21 +53,15 @@ class FacePictures:
 
 
 class AnimatedFaces(Dataset[FacePictures]):
-    """Endless batches of faces from portraits (P, 512, 512, 3) uint8 and their landmarks (P, 478, 3), by their number.
+    """Endless batches of faces from portraits, by their number.
 
     Pictures are harder than the animator's: turned, moved, blurred, noisy, compressed, covered in part. A batch depends on its
     number and the deck's seed alone. `performances` are motions (F, len(MOTION)) that half of them are taken from.
     """
 
-    def __init__(
-        self,
-        images: NDArray[np.uint8],
-        landmarks: NDArray[np.float32],
-        settings: FaceTraining,
-        performances: Sequence[NDArray[np.float32]] = (),
-    ) -> None:
+    def __init__(self, portraits: Portraits, settings: FaceTraining, performances: Sequence[NDArray[np.float32]] = ()) -> None:
         self.settings, self.performances = settings, performances
-        self._deck = RigDeck(images, landmarks, settings.deck)
+        self._deck = RigDeck(portraits, settings.deck)
 
     def __getitem__(self, index: int) -> FacePictures:
         """Batch number `index`."""

@@ -28,7 +28,7 @@ from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
 from vivavoz.train.audio_training import AudioObjective
 from vivavoz.train.checkpoint import load_part
 from vivavoz.train.clips import AnimatedClips, ClipConfig, Clips
-from vivavoz.train.encoder_training import EncoderObjective, collect_features
+from vivavoz.train.encoder_training import EncoderObjective, collect_samples
 from vivavoz.train.face_training import AnimatedFaces, FaceMapObjective
 from vivavoz.train.generator_training import FrameWishes, GeneratorObjective, Take, hear
 from vivavoz.train.loop import LoopConfig, Objective, is_done, train
@@ -84,7 +84,7 @@ def make_takes(readers: Sequence[Reader], portraits: Portraits, audio: AudioFeat
     @functools.cache
     def rig_of(name: str) -> Rig:
         who = portraits.names.index(name)
-        return Rig.from_image(portraits.images[who], portraits.landmarks[who])
+        return portraits.rig(who)
 
     takes = []
     for plan in plan_clips(portraits.names, lengths, hours=hours, seed=seed):
@@ -111,7 +111,9 @@ def _training_part(portraits: Portraits, readers: list[Reader], recipe: LiteReci
             f"all {len(heard)} recordings to train on are shorter than {MIN_SPEECH_FRAMES // FRAME_RATE} s; give longer ones"
         )
     names = tuple(portraits.names[i] for i in seen)
-    return Portraits(images=portraits.images[seen], landmarks=portraits.landmarks[seen], names=names), [readers[i] for i in heard]
+    mattes = None if portraits.mattes is None else portraits.mattes[seen]
+    people = Portraits(images=portraits.images[seen], landmarks=portraits.landmarks[seen], names=names, mattes=mattes)
+    return people, [readers[i] for i in heard]
 
 
 class _Phases:
@@ -149,7 +151,7 @@ def _train_vae(vae: VAE, portraits: Portraits, readers: Sequence[Reader], phases
 
     def batches(config: ClipConfig) -> Callable[[int], Iterable[Clips]]:
         def from_step(first_step: int) -> Iterable[Clips]:
-            data = AnimatedClips(portraits.images, portraits.landmarks, config, performances())
+            data = AnimatedClips(portraits, config, performances())
             return data.batches(num_workers=recipe.num_render_processes)(first_step)
 
         return from_step
@@ -157,7 +159,7 @@ def _train_vae(vae: VAE, portraits: Portraits, readers: Sequence[Reader], phases
     if vae.encoder.face_map is not None:
         loop = recipe.face.loop
         if not phases.is_done("face-map", loop):
-            faces = AnimatedFaces(portraits.images, portraits.landmarks, recipe.face, performances())
+            faces = AnimatedFaces(portraits, recipe.face, performances())
             objective = FaceMapObjective(vae.encoder.face_map, recipe.face)
             phases.train("face-map", objective, faces.batches(num_workers=recipe.num_render_processes), loop)
         phases.finish("face-map", loop, part="face_map", module=vae.encoder.face_map)
@@ -174,8 +176,8 @@ def _train_e2(vae: VAE, batches: Callable[[int], Iterable[Clips]], phases: _Phas
     recipe, name = phases.recipe, "encoder"
     if not phases.is_done(name, recipe.encoder.loop):
         counted = _counted(batches(0), recipe.num_encoder_batches, phases.report)
-        features, targets = collect_features(vae, counted, recipe.num_encoder_batches)
-        objective = EncoderObjective(vae.encoder, features, targets, recipe.encoder)
+        samples = collect_samples(vae, counted, recipe.num_encoder_batches)
+        objective = EncoderObjective(vae.encoder, samples, recipe.encoder)
         phases.train(name, objective, objective.batches, recipe.encoder.loop)
     phases.finish(name, recipe.encoder.loop, part="encoder", module=vae.encoder)
 

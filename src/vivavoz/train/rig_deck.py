@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoz.data.hybrid import blend_faces
+from vivavoz.data.corpus import Portraits
+from vivavoz.data.hybrid import Face, blend_faces
 from vivavoz.data.rig import Rig
 
 
@@ -23,16 +24,16 @@ class DeckConfig:
     reshape: float = 0.08
     """Standard deviation of the random stretch, shear and roll (in radians) of a portrait."""
     hybrid_odds: float = 0.0
-    """How often a portrait is given another's face, wholly or in part."""
+    """How often a portrait is given skin and shape of another's face, in part or wholly."""
     seed: int = 0
 
 
 class RigDeck:
-    """Portraits (P, 512, 512, 3) uint8 with landmarks (P, 478, 3), dealt out as rigs; what a batch gets depends on its number and
-    the config's seed alone. Neighbouring batches are quick, as they share their rigs."""
+    """Portraits dealt out as rigs; what a batch gets depends on its number and the config's seed alone. Neighbouring batches are
+    quick, as they share their rigs."""
 
-    def __init__(self, images: NDArray[np.uint8], landmarks: NDArray[np.float32], config: DeckConfig) -> None:
-        self.images, self.landmarks, self.config = images, landmarks, config
+    def __init__(self, portraits: Portraits, config: DeckConfig) -> None:
+        self.portraits, self.config = portraits, config
         self._deal = -1
         self._rigs: list[Rig] = []
 
@@ -41,7 +42,7 @@ class RigDeck:
         config = self.config
         deal = batch // config.batches_per_deal
         if deal != self._deal:
-            count = len(self.images)
+            count = len(self.portraits.images)
             self._rigs = []
             for turn in range(deal * config.num_rigs, (deal + 1) * config.num_rigs):
                 order = np.random.default_rng([config.seed, 1, turn // count]).permutation(count)
@@ -51,11 +52,11 @@ class RigDeck:
 
     def _rig(self, index: int, rng: np.random.Generator) -> Rig:
         """Rig a portrait in a slightly different framing and shape, maybe with another's face."""
-        config = self.config
-        image, landmarks = self.images[index], self.landmarks[index]
+        config, face = self.config, self._face(index)
         if rng.random() < config.hybrid_odds:
-            other = int(rng.integers(len(self.images)))
-            image = blend_faces(image, landmarks, self.images[other], self.landmarks[other], share=float(rng.uniform(0.3, 1.0)))
+            other = self._face(int(rng.integers(len(self.portraits.images))))
+            face = blend_faces(face, other, skin=float(rng.uniform(0.2, 1.0)), shape=float(rng.uniform(0.0, 0.8)))
+        image, landmarks, matte = face.image, face.landmarks, face.matte
         side = image.shape[0]
         zoom = float(rng.uniform(1.0, config.max_zoom))
         room = side * (1 - 1 / zoom)
@@ -65,15 +66,15 @@ class RigDeck:
         offset = zoom * (centre - corner) - matrix @ centre
         # Landmarks count from the corner of the first pixel, warpAffine from its centre.
         half = np.full(2, 0.5)
-        framed = cv2.warpAffine(
-            image,
-            np.column_stack([matrix, matrix @ half + offset - half]),
-            (side, side),
-            flags=cv2.INTER_CUBIC,
-            borderMode=cv2.BORDER_REFLECT_101,
-        )
+        bend = np.column_stack([matrix, matrix @ half + offset - half])
+        framed = cv2.warpAffine(image, bend, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+        if matte is not None:
+            matte = np.asarray(cv2.warpAffine(matte, bend, (side, side), borderMode=cv2.BORDER_REFLECT_101), np.uint8)
         moved = np.column_stack([landmarks[:, :2] @ matrix.T + offset, landmarks[:, 2] * np.sqrt(np.linalg.det(matrix))])
-        return Rig.from_image(np.ascontiguousarray(framed), moved.astype(np.float32))
+        return Rig.from_image(np.ascontiguousarray(framed), moved.astype(np.float32), matte)
+
+    def _face(self, index: int) -> Face:
+        return Face(self.portraits.images[index], self.portraits.landmarks[index], self.portraits.matte(index))
 
 
 def reshaping(deviation: float, rng: np.random.Generator) -> NDArray[np.float64]:

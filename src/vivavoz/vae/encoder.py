@@ -16,7 +16,7 @@ from vivavoz.nn.norm import ChannelRMSNorm
 from vivavoz.nn.resample import CausalDownsample, ResampleState
 from vivavoz.nn.stream import StreamState
 from vivavoz.vae.config import VAEConfig
-from vivavoz.vae.face_map import FaceFeatures, FaceMap
+from vivavoz.vae.face_map import FaceFeatures, FaceMap, PlaceReader
 
 
 @dataclass(slots=True, kw_only=True)
@@ -110,19 +110,19 @@ class ChannelAffine(nn.Module):
 
 
 class Encoder2(nn.Module):
-    """E2: features at 1/16, beside them those of the face map if there is one, to mean and log-variance at 1/64."""
+    """E2: features at 1/16, beside them the face's shape where there is a face map, to mean and log-variance at 1/64."""
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
-        coarse = config.face_map_channels[3] if config.face_map_channels else 0
-        widths = (config.feature_channels + coarse, *config.encoder2_channels)
+        self.reader = PlaceReader(config.feature_channels) if config.face_map_channels else None
+        widths = (config.feature_channels * (1 if self.reader is None else 2), *config.encoder2_channels)
         kernel = config.inner_temporal_kernel
         self.stages = nn.ModuleList(
             DownStage(widths[i], widths[i + 1], 1, temporal=1, temporal_kernel=kernel, residual=config.residual) for i in range(2)
         )
         self.norm_out = ChannelRMSNorm(widths[-1])
         self.conv_out = CausalConv3d(widths[-1], 2 * config.code_channels, temporal_kernel=kernel)
-        self.standard = ChannelAffine(widths[0]) if config.standardise_features else nn.Identity()
+        self.standard = ChannelAffine(config.feature_channels) if config.standardise_features else nn.Identity()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +150,6 @@ class PictureFeatures:
     """E1's features at 1/2, 1/4, 1/8 and 1/16, (B, C, h, w) each."""
     face: FaceFeatures | None
     """Those of the face map, where there is one."""
-
-    @property
-    def coarse(self) -> Tensor:
-        """What E2 reads, (B, C, H/16, W/16)."""
-        return self.levels[-1] if self.face is None else torch.cat([self.levels[-1], self.face.coarse], dim=1)
 
 
 class Encoder(nn.Module):
@@ -190,10 +185,8 @@ class Encoder(nn.Module):
         x = self.e1.conv_in(video.contiguous(memory_format=torch.channels_last_3d), state and state.conv_in)
         for i, stage in enumerate(self.stages):
             if i == len(self.e1.stages):
-                if self.face_map is not None:
-                    coarse = self.face_map(video.transpose(1, 2).flatten(0, 1)).coarse
-                    x = torch.cat([x, torch.unflatten(coarse, 0, (len(video), -1)).transpose(1, 2)], dim=1)
-                x = self.e2.standard(x)
+                places = None if self.face_map is None else self.face_map(video.transpose(1, 2).flatten(0, 1)).places
+                x = self._for_e2(x, places)
             x = stage(x, state and state.stages[i])
         x = self.e2.conv_out(F.silu(self.e2.norm_out(x)), state and state.conv_out)
         return self.posterior(x)
@@ -202,12 +195,20 @@ class Encoder(nn.Module):
         """Single pictures (B, 3, H, W) -> what E1 and the face map see in them, so that references pass these only once."""
         return PictureFeatures(self.e1.pyramid(pictures), None if self.face_map is None else self.face_map(pictures))
 
-    def encode_features(self, coarse: Tensor) -> Posterior:
-        """E2 on `PictureFeatures.coarse` (B, C, H/16, W/16)."""
-        x = self.e2.standard(coarse.unsqueeze(2))
+    def encode_features(self, coarse: Tensor, places: Tensor | None) -> Posterior:
+        """E2 on what single pictures gave: E1's features (B, C, H/16, W/16), and the face map's places if there is one."""
+        x = self._for_e2(coarse.unsqueeze(2), places)
         for stage in self.e2.stages:
             x = stage(x)
         return self.posterior(self.e2.conv_out(F.silu(self.e2.norm_out(x))))
+
+    def _for_e2(self, x: Tensor, places: Tensor | None) -> Tensor:
+        """Features (B, C, T, h, w) with what the places (B*T, ...) of their pictures say beside them."""
+        x = self.e2.standard(x)
+        if self.e2.reader is None or places is None:
+            return x
+        shapes = torch.unflatten(self.e2.reader(places), 0, (len(x), -1)).transpose(1, 2)
+        return torch.cat([x, shapes], dim=1)
 
     @staticmethod
     def posterior(moments: Tensor) -> Posterior:

@@ -164,7 +164,8 @@ class VAE(nn.Module):
             return References(pictures.new_zeros(b, 0, self.config.latent_channels, h // 64, w // 64), (), None, None, size)
         seen = self.encoder.look(pictures.flatten(0, 1))
         if latents is None:
-            latents = torch.unflatten(self._packed(self.encoder.encode_features(seen.coarse)).mean.squeeze(2), 0, (b, m))
+            codes = self.encoder.encode_features(seen.levels[-1], None if seen.face is None else seen.face.places)
+            latents = torch.unflatten(self._packed(codes).mean.squeeze(2), 0, (b, m))
         coarse = seen.levels[-1]
         if self.face_in is not None and seen.face is not None:
             coarse = coarse + self.face_in(seen.face.coarse)

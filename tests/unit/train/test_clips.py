@@ -14,7 +14,7 @@ from vivavoz.train.rig_deck import DeckConfig
 
 def batches(count, **changes):
     people = portraits()
-    data = AnimatedClips(people.images, people.landmarks, clip_config(**changes))
+    data = AnimatedClips(people, clip_config(**changes))
     return [data[index] for index in range(count)]
 
 
@@ -66,16 +66,16 @@ def test_the_seed_decides():
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_run_that_goes_on_sees_the_batches_it_would_have_seen(num_workers):
     people = portraits()
-    data = AnimatedClips(people.images, people.landmarks, clip_config(deck=DeckConfig(num_rigs=1, batches_per_deal=2)))
+    data = AnimatedClips(people, clip_config(deck=DeckConfig(num_rigs=1, batches_per_deal=2)))
     late = list(itertools.islice(data.batches(num_workers=num_workers)(3), 3))
     for index, clips in enumerate(late, 3):
-        again = AnimatedClips(people.images, people.landmarks, data.config)[index]
+        again = AnimatedClips(people, data.config)[index]
         assert all(torch.equal(getattr(clips, name), getattr(again, name)) for name in clips.__dataclass_fields__)
 
 
 def test_processes_share_the_batches():
     people = portraits()
-    data = AnimatedClips(people.images, people.landmarks, clip_config())
+    data = AnimatedClips(people, clip_config())
     (third,) = itertools.islice(data.batches(rank=1, world_size=2)(1), 1)
     assert torch.equal(third.frames, data[3].frames)
 
@@ -97,7 +97,7 @@ def test_people_perform_where_there_are_performances():
 
     def openings(odds):
         config = clip_config(spoken_odds=odds, clips_per_person=4, mirror=False)
-        clips = AnimatedClips(people.images, people.landmarks, config, [still])[0]
+        clips = AnimatedClips(people, config, [still])[0]
         return clips.labels[..., LABELS.index("opening")].std()
 
     assert openings(1.0) < 1e-5  # all as in the performance, which does not move

@@ -20,7 +20,7 @@ SETTINGS = FaceTraining(
 
 def faces(**changes):
     people = portraits()
-    return AnimatedFaces(people.images, people.landmarks, replace(SETTINGS, **changes))
+    return AnimatedFaces(people, replace(SETTINGS, **changes))
 
 
 def test_batches_are_a_function_of_their_number():
@@ -35,7 +35,8 @@ def test_batches_are_a_function_of_their_number():
 
 def test_places_stay_on_their_pixels_however_a_picture_is_moved():
     people = portraits()
-    rig = RigDeck(people.images[1:], people.landmarks[1:], DeckConfig(num_rigs=1, reshape=0.0, max_zoom=1.0)).rigs(0)[0]
+    last = replace(people, images=people.images[1:], landmarks=people.landmarks[1:], names=people.names[1:])
+    rig = RigDeck(last, DeckConfig(num_rigs=1, reshape=0.0, max_zoom=1.0)).rigs(0)[0]
     frame = rig.render(None, 256)
     truth = _places(frame)
     corner = np.round(frame.landmarks[list(INNER_LIPS)].mean(0)).astype(int) + np.array([13, -6])  # beside the lips' middle

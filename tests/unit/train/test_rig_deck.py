@@ -10,7 +10,7 @@ from vivavoz.train.rig_deck import DeckConfig, RigDeck, reshaping
 def test_reshaping_moves_landmarks_and_picture_together():
     people = portraits()
     config = DeckConfig(reshape=0.2, num_rigs=1)
-    plain, bent = (RigDeck(people.images, people.landmarks, c) for c in (replace(config, reshape=0.0), config))
+    plain, bent = (RigDeck(people, c) for c in (replace(config, reshape=0.0), config))
     (rig,), (before,) = bent.rigs(0), plain.rigs(0)
     assert np.abs(rig.landmarks_px - before.landmarks_px).max() > 10
     # A landmark lies on the same colour as before: the drawn lips go where their landmarks go.
@@ -28,7 +28,7 @@ def test_reshaping_keeps_areas(seed):
 
 def test_neighbouring_batches_share_rigs_and_later_ones_do_not():
     people = portraits()
-    deck = RigDeck(people.images, people.landmarks, DeckConfig(num_rigs=1, batches_per_deal=2))
+    deck = RigDeck(people, DeckConfig(num_rigs=1, batches_per_deal=2))
     first, second, third = (deck.rigs(batch)[0] for batch in range(3))
     assert first is second
     assert np.abs(first.landmarks_px - third.landmarks_px).max() > 1
@@ -38,7 +38,7 @@ def test_neighbouring_batches_share_rigs_and_later_ones_do_not():
 def test_hybrids_have_another_face_and_keep_their_landmarks():
     people = portraits(3)
     config = DeckConfig(num_rigs=3, max_zoom=1.0, reshape=0.0)
-    plain, mixed = (RigDeck(people.images, people.landmarks, replace(config, hybrid_odds=odds)).rigs(0) for odds in (0.0, 1.0))
+    plain, mixed = (RigDeck(people, replace(config, hybrid_odds=odds)).rigs(0) for odds in (0.0, 1.0))
     for rig in mixed:
         before = min(plain, key=lambda other: np.abs(other.landmarks_px - rig.landmarks_px).max())
         np.testing.assert_allclose(before.landmarks_px, rig.landmarks_px, atol=1e-3)

@@ -39,7 +39,7 @@ def test_a_picture_is_a_clip_of_one_frame() -> None:
     encoder, pictures = make_vae(tiny_vae_config()).encoder, portraits(2, 1)
     features = encoder.e1.pyramid(pictures[:, 0])
     assert [tuple(f.shape[1:]) for f in features] == [(8, 32, 32), (8, 16, 16), (16, 8, 8), (16, 4, 4)]
-    torch.testing.assert_close(encoder.encode_features(features[-1]).mean, encoder(pictures.transpose(1, 2)).mean)
+    torch.testing.assert_close(encoder.encode_features(features[-1], None).mean, encoder(pictures.transpose(1, 2)).mean)
 
 
 def test_kl_is_the_divergence_from_a_standard_normal() -> None:
