@@ -82,7 +82,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure a model's speed on this machine.")
     parser.add_argument("--model", default="lite", help="a preset, or a folder with weights")
     parser.add_argument("--random", action="store_true", help="random weights of the preset")
-    parser.add_argument("--runtime", choices=("auto", "eager", "compiled"), default="auto")
+    parser.add_argument("--runtime", choices=("auto", "eager", "cpu", "compiled"), default="auto")
     parser.add_argument("--threads", type=int, help="torch's threads (default: torch's own choice)")
     parser.add_argument("--runs", type=int, default=5, help="videos and live streams measured, after one to warm up")
     parser.add_argument("--report", type=Path, metavar="FOLDER", help="write the figures there as JSON")
