@@ -55,8 +55,8 @@ def _frame(flow_Mhw2: Array, light_Mhw: Array, paint_hw3: Array, mask_hw: Array,
     bare = 1 - cover
     for flow, light, photo in zip(flow_Mhw2, light_Mhw, photos, strict=True):
         source = cv2.add(cv2.resize(flow, size), here)
-        warped = cv2.remap(photo, source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        warped = cv2.remap(photo, source, np.empty(0), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         # Light is warped + 1 in [-1, 1], so in levels it is the level itself.
         gain = cv2.multiply(cv2.resize(light, size), bare)
         cv2.add(picture, cv2.multiply(warped, cv2.merge([gain] * 3), dtype=cv2.CV_32F), dst=picture)
-    return np.asarray(cv2.add(picture, 0.0, dtype=cv2.CV_8U), np.uint8)
+    return np.asarray(cv2.convertScaleAbs(picture), np.uint8)
