@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 
 import cv2
 import numpy as np
@@ -23,22 +23,27 @@ from vivavoz.vae.warp import WarpFields
 Array = NDArray[np.float32]
 
 
-def compose_in_8_bits(fields: WarpFields, photos: Tensor) -> Tensor:
-    """`compose` for `photos` (B, M, 3, H, W) of the video's size, on the CPU: pictures (B, T, H, W, 3) uint8."""
-    height, width = photos.shape[-2:]
+def photos_in_8_bits(photos: Tensor) -> Pixels:
+    """References (B, M, 3, H, W) in [-1, 1] as pictures (B, M, H, W, 3) uint8."""
+    levels = (photos.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
+    return levels.permute(0, 1, 3, 4, 2).contiguous().numpy()
+
+
+def compose_in_8_bits(fields: WarpFields, photos: Pixels) -> Tensor:
+    """`compose` on the CPU for `photos` (B, M, H, W, 3) uint8 of the video's size: pictures (B, T, H, W, 3) uint8."""
+    height, width = photos.shape[2:4]
     half_size = np.array([width / 2, height / 2], np.float32)
-    here = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
-    levels = (photos.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 1, 3, 4, 2).contiguous().numpy()
+    here = _places(height, width)
     flow_BTMhw2 = fields.flow.permute(0, 3, 1, 4, 5, 2).contiguous().numpy() * half_size  # from grid_sample's units to pixels
     light_BTMhw = (fields.confidence * fields.shade).squeeze(2).transpose(1, 2).contiguous().numpy()
     paint_BThw3 = (fields.paint * 127.5 + 127.5).permute(0, 2, 3, 4, 1).contiguous().numpy()
-    mask_BThw = fields.mask.squeeze(1).numpy()
+    mask_BThw = fields.mask.squeeze(1).contiguous().numpy()
     batch_size, num_frames = mask_BThw.shape[:2]
     pictures = np.empty((batch_size, num_frames, height, width, 3), np.uint8)
 
     def make(row: int, t: int) -> None:
         fields_of_frame = (flow_BTMhw2[row, t], light_BTMhw[row, t], paint_BThw3[row, t], mask_BThw[row, t])
-        pictures[row, t] = _frame(*fields_of_frame, levels[row], here)
+        pictures[row, t] = _frame(*fields_of_frame, photos[row], here)
 
     jobs = [partial(make, row, t) for row in range(batch_size) for t in range(num_frames)]
     # A thread for every picture in the making: OpenCV lets others run meanwhile, and only some of its steps share their work.
@@ -46,6 +51,12 @@ def compose_in_8_bits(fields: WarpFields, photos: Tensor) -> Tensor:
         for done in [threads.submit(job) for job in jobs]:
             done.result()
     return torch.from_numpy(pictures)
+
+
+@cache
+def _places(height: int, width: int) -> Array:
+    """x and y of every pixel, (height, width, 2)."""
+    return np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
 
 
 def _frame(flow_Mhw2: Array, light_Mhw: Array, paint_hw3: Array, mask_hw: Array, photos: Sequence[Pixels], here: Array) -> Pixels:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import torch
 from torch import Tensor
 
-from vivavoz.engine.cpu_compose import compose_in_8_bits
+from vivavoz.engine.cpu_compose import compose_in_8_bits, photos_in_8_bits
 from vivavoz.errors import ConfigError
 from vivavoz.generator.state import CacheRead, GeneratorState
 from vivavoz.vae.config import VAEConfig
@@ -106,8 +106,11 @@ def cpu_runtime(model: Model) -> Runtime:
 
     def decode(z: Tensor, references: References, state: DecoderState) -> Tensor:
         assert references.photos is not None, "a stream has a portrait at least"
-        z = z.to(model.vae.d1.conv_in.weight.dtype)
-        return compose_in_8_bits(model.vae.warp_fields(z, references, state).float(), references.photos)
+        photos = photos_in_8_bits(references.photos)
+        # A latent at a time: its features stay in the cache, those of a block do not.
+        latents = z.to(model.vae.d1.conv_in.weight.dtype).split(1, dim=2)
+        parts = [compose_in_8_bits(model.vae.warp_fields(latent, references, state).float(), photos) for latent in latents]
+        return torch.cat(parts, dim=1)
 
     return replace(eager_runtime(model), name="cpu", decode_first=decode, decode=decode)
 
