@@ -44,7 +44,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     wishes.add_argument("--controls", metavar="FILE", help="wishes over time, JSON or CSV (docs/controls.md)")
     parser.add_argument(
         "--runtime",
-        choices=("auto", "eager", "compiled"),
+        choices=("auto", "eager", "cpu", "compiled"),
         default="auto",
         help="how the model runs; compiled needs a C++ compiler",
     )

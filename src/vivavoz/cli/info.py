@@ -37,6 +37,18 @@ def run(options: argparse.Namespace) -> None:
         print(json.dumps(to_plain(report), indent=2))
     else:
         Console().print(render(report))
+        print(_runtime(options.preset))
+
+
+def _runtime(preset: str) -> str:
+    import torch
+
+    from vivavoz.engine.runtime import fastest_runtime
+    from vivavoz.presets import preset_by_name
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name, why = fastest_runtime(device, preset_by_name(preset).vae)
+    return f"runtime on this machine ({device.type}): {name}; {why}"
 
 
 def _memory(preset: str) -> Table:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +29,9 @@ from vivavoz.timing import FRAME_RATE, FRAMES_PER_LATENT, SAMPLE_RATE_HZ, SAMPLE
 
 _PIECE_SAMPLES = max(BLOCK_SIZES) * FRAMES_PER_LATENT * SAMPLES_PER_FRAME
 """Sound pushed at once: a block's worth."""
+
+_MOST_WAITING = 32
+"""Pictures that may wait to be encoded: two blocks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,15 +153,16 @@ def render(
             controls=controls,
         ) as stream,
         VideoWriter(output, (avatar.size, avatar.size), audio_rate_hz=SAMPLE_RATE_HZ) as writer,
+        _Behind() as behind,
     ):
         started_s = time.perf_counter()
         for piece in _pieces(samples):
             for frame in stream.push(piece) if len(piece) else stream.flush():
                 if num_frames == 0:
                     first_picture_latency_s = time.perf_counter() - started_s
-                writer.write_frame(frame.image)
+                behind.run(writer.write_frame, frame.image)
                 num_frames += 1
-            writer.write_samples(piece)
+            behind.run(writer.write_samples, piece)
             if progress is not None:
                 progress(Progress(num_frames=num_frames, total_frames=total_frames, elapsed_s=time.perf_counter() - started_s))
     done = Progress(num_frames=num_frames, total_frames=total_frames, elapsed_s=time.perf_counter() - started_s)
@@ -165,6 +173,32 @@ def render(
         real_time_factor=done.real_time_factor,
         first_picture_latency_s=first_picture_latency_s,
     )
+
+
+class _Behind:
+    """Runs steps one after the other on a thread of its own. What one of them raises comes out of a later call, or at the end.
+
+    The video encoder lets Python go on meanwhile, so the next block is made while this one's pictures are encoded.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._waiting: deque[Future[None]] = deque()
+
+    def run(self, step: Callable[..., None], *arguments: Any) -> None:
+        """Run a step soon; waits while too many do."""
+        self._waiting.append(self._thread.submit(step, *arguments))
+        while len(self._waiting) > _MOST_WAITING:
+            self._waiting.popleft().result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._thread.shutdown(cancel_futures=error is not None)
+        if error is None:
+            while self._waiting:
+                self._waiting.popleft().result()
 
 
 def _pieces(samples: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:

@@ -56,7 +56,8 @@ class Model(nn.Module):
         return self
 
     def use_runtime(self, name: RuntimeName) -> None:
-        """How streams opened from now on run their steps: `eager`, `compiled` (needs a C++ compiler), or `auto` (eager)."""
+        """How streams opened from now on run their steps: `eager`, `cpu`, `compiled` (needs a C++ compiler), or `auto`, the
+        fastest of those that start at once (`runtime.fastest_runtime`)."""
         self.runtime = make_runtime(self, name)
 
     def avatar(

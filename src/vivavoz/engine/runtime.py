@@ -1,4 +1,4 @@
-"""How the steps of a block are run: as they stand, or compiled.
+"""How the steps of a block are run: as they stand, with a CPU's shortcuts, or compiled.
 
 `B C k H W` latent blocks, `B T H W 3` pictures.
 """
@@ -8,21 +8,23 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from vivavoz.engine.cpu_compose import compose_in_8_bits, photos_in_8_bits
 from vivavoz.errors import ConfigError
 from vivavoz.generator.state import CacheRead, GeneratorState
+from vivavoz.vae.config import VAEConfig
 from vivavoz.vae.vae import VAE, DecoderState, References
 from vivavoz.vae.warp import compose
 
 if TYPE_CHECKING:
     from vivavoz.engine.model import Model
 
-RuntimeName = Literal["auto", "eager", "compiled"]
+RuntimeName = Literal["auto", "eager", "cpu", "compiled"]
 RUNTIME_NAMES: tuple[RuntimeName, ...] = get_args(RuntimeName)
 
 VelocityStep = Callable[[Tensor, Tensor, Tensor, GeneratorState], Tensor]
@@ -48,13 +50,31 @@ class Runtime:
     """`decode_pictures` of a video's first block, whose first latent is one picture."""
     decode: DecodeStep
     """`decode_pictures` of every later block."""
+    batch_size: Callable[[int], int]
+    """Of so many rows, how many to run as one batch, at least 1."""
 
 
 def make_runtime(model: Model, name: RuntimeName) -> Runtime:
-    """The runtime called `name` for `model`; `auto` is `eager`. Raises `ConfigError` for another name."""
+    """The runtime called `name` for `model`; `auto` is the one of `fastest_runtime`.
+
+    Raises `ConfigError` for another name, and for one that does not go with the machine or the model.
+    """
     if name not in RUNTIME_NAMES:
         raise ConfigError(f"unknown runtime {name!r}; expected one of {', '.join(RUNTIME_NAMES)}")
+    if name == "auto":
+        name, _ = fastest_runtime(model.device, model.preset.vae)
+    if name == "cpu":
+        return cpu_runtime(model)
     return compiled_runtime(model) if name == "compiled" else eager_runtime(model)
+
+
+def fastest_runtime(device: torch.device, vae: VAEConfig) -> tuple[RuntimeName, str]:
+    """The fastest runtime that starts at once, and why it is that. Compiling takes minutes, so it is left to those who ask."""
+    if device.type == "cpu" and vae.warp is not None:
+        return "cpu", "on a CPU most of the time goes into bending photographs, which OpenCV does in 8 bits"
+    if device.type == "cpu":
+        return "eager", "the shortcuts for CPUs are the reference warp's, and this preset paints"
+    return "eager", "nothing else starts at once on this device; compiled takes minutes to start, and is faster then"
 
 
 def eager_runtime(model: Model) -> Runtime:
@@ -68,7 +88,31 @@ def eager_runtime(model: Model) -> Runtime:
         write_context=generator.write_context,
         decode_first=decode,
         decode=decode,
+        # Together, rows are no faster on a CPU (docs/performance.md), and apart, they are equal to a lone stream's to the bit.
+        batch_size=lambda num_rows: 1 if model.device.type == "cpu" else num_rows,
     )
+
+
+def cpu_runtime(model: Model) -> Runtime:
+    """Eager, but for the reference warp's last step, which works on 8 bits: PSNR to eager's pictures is 40 dB or more.
+
+    Raises `ConfigError` for a model that is elsewhere or has no reference warp.
+    """
+    if model.device.type != "cpu" or model.preset.vae.warp is None:
+        raise ConfigError(
+            f"the cpu runtime is for models with a reference warp on a CPU; the preset {model.preset.name} on "
+            f"{model.device.type} is not one: use auto"
+        )
+
+    def decode(z: Tensor, references: References, state: DecoderState) -> Tensor:
+        assert references.photos is not None, "a stream has a portrait at least"
+        photos = photos_in_8_bits(references.photos)
+        # A latent at a time: its features stay in the cache, those of a block do not.
+        latents = z.to(model.vae.d1.conv_in.weight.dtype).split(1, dim=2)
+        parts = [compose_in_8_bits(model.vae.warp_fields(latent, references, state).float(), photos) for latent in latents]
+        return torch.cat(parts, dim=1)
+
+    return replace(eager_runtime(model), name="cpu", decode_first=decode, decode=decode)
 
 
 def compiled_runtime(model: Model) -> Runtime:
@@ -89,6 +133,8 @@ def compiled_runtime(model: Model) -> Runtime:
         write_context=torch.compile(generator.write_context, fullgraph=True, dynamic=False),
         decode_first=decode,
         decode=torch.compile(decode, fullgraph=True, dynamic=False),
+        # Every size is compiled anew: powers of two keep them few.
+        batch_size=lambda num_rows: 1 if model.device.type == "cpu" else 1 << num_rows.bit_length() - 1,
     )
 
 

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import skimage.data
 import torch
 
 from tests.models import images, lively_model, play, portrait, speech, tiniest
 from vivavoz.engine import runtime
 from vivavoz.errors import ConfigError
+from vivavoz.presets import tiny
 
 
 @pytest.mark.slow
@@ -25,6 +27,31 @@ def test_compiled_steps_make_the_same_pictures_and_compile_once() -> None:
             assert (got != expected).mean() < 0.01
 
 
+@pytest.mark.parametrize("num_portraits", [1, 2])
+def test_the_cpu_runtime_makes_the_same_pictures_within_40_db(num_portraits: int) -> None:
+    """A photograph of a face, bent further than it ever is in use, shaded and painted over."""
+    model = lively_model(tiny(warp=True))
+    astronaut = skimage.data.astronaut()
+    avatar = model.avatar([astronaut, astronaut[:, ::-1]][:num_portraits], crop="none")
+    with torch.inference_mode():
+        model.vae.head.conv_out.weight.mul_(0.2)  # fields as smooth as learned ones are
+    sound = speech(6_400)
+    expected = images(play(avatar.stream(), sound)).astype(float)
+    model.use_runtime("auto")
+    assert model.runtime.name == "cpu"
+    got = images(play(avatar.stream(), sound)).astype(float)
+    assert np.abs(expected - avatar.crops[0].image).mean() > 5, "the picture is not just the photograph"
+    assert 10 * np.log10(255**2 / np.square(got - expected).mean()) >= 40
+
+
+def test_the_cpu_runtime_is_for_warps_on_cpus() -> None:
+    assert runtime.fastest_runtime(torch.device("cpu"), tiny(warp=True).vae)[0] == "cpu"
+    assert runtime.fastest_runtime(torch.device("cpu"), tiny().vae)[0] == "eager"
+    assert runtime.fastest_runtime(torch.device("cuda"), tiny(warp=True).vae)[0] == "eager"
+    with pytest.raises(ConfigError, match="the cpu runtime is for models with a reference warp"):
+        lively_model(tiniest()).use_runtime("cpu")
+
+
 def test_without_a_compiler_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "has_compiler", lambda: False)
     with pytest.raises(ConfigError, match=r"found no C\+\+ compiler"):
@@ -32,5 +59,5 @@ def test_without_a_compiler_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_another_runtime_is_refused() -> None:
-    with pytest.raises(ConfigError, match="unknown runtime 'fast'; expected one of auto, eager, compiled"):
+    with pytest.raises(ConfigError, match="unknown runtime 'fast'; expected one of auto, eager, cpu, compiled"):
         lively_model(tiniest()).use_runtime("fast")
