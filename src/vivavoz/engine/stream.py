@@ -149,6 +149,38 @@ class Stream:
         kept = self._controls if isinstance(self._controls, StreamControls) else StreamControls()
         self.controls = replace(kept, **{name: wish for name, wish in wishes.items() if wish is not ...})  # type: ignore[arg-type]
 
+    def use_steps(self, num_steps: int) -> None:
+        """Euler steps per block from the next block on: fewer are faster and coarser. Raises `ConfigError` below 1."""
+        if num_steps != self.sampling.num_steps:
+            self.sampling = replace(self.sampling, num_steps=num_steps)
+            self._flow_times = flow_times(num_steps, shift=self.sampling.timestep_shift, device=self._model.device)
+
+    def interrupt(self) -> None:
+        """Forget the sound that no picture was made from yet, and the pictures not taken: what follows is as after silence.
+
+        The next block then needs as much new sound as if what was heard so far ended with the last picture's look-ahead.
+        """
+        self._ready.clear()
+        self._resampler.reset()
+        self._samples = SampleQueue()
+        self._pass_over(len(self._features))
+        self.state.audio.mel.samples.zero_()
+        self.state.audio.mel_frames.fill_(self._model.audio.mel.config.silence)
+        self._num_samples = self.state.audio.mel.num_samples
+
+    def skip_block(self, chunk: ArrayLike) -> int:
+        """Hear `chunk`, and pass over the next block without making its pictures; how many these are, 0 if sound is missing.
+
+        For a caller that has fallen behind: pictures made later still match their sound.
+        """
+        self._take(self._resampler.push(chunk))
+        self._commit()
+        if self.state.generator.starts_video or not self._hear():
+            return 0
+        num_before = self._num_frames_ready
+        self._pass_over(self.sampling.block_latents)
+        return self._num_frames_ready - num_before
+
     def push(self, chunk: ArrayLike) -> Iterator[Frame]:
         """Take in sound, and give the pictures it completes.
 
@@ -194,6 +226,11 @@ class Stream:
     def _take(self, samples: NDArray[np.float32]) -> None:
         self._samples.push(samples)
         self._num_samples += len(samples)
+
+    def _pass_over(self, num_latents: int) -> None:
+        self._features.clear()
+        self._num_latents += num_latents
+        self._num_frames_ready = frames_of_latents(self._num_latents)
 
     def _frames(self) -> Iterator[Frame]:
         while not self._is_closed:

@@ -1,0 +1,170 @@
+"""Where pictures are made: one thread that owns all streams, and serves the session that is most pressed first.
+
+The only place where the server meets the model while sessions run.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from vivavoz.engine.avatar import Avatar
+from vivavoz.engine.controls import StreamControls
+from vivavoz.engine.stream import Stream
+from vivavoz.media.image import Pixels
+from vivavoz.serve.sound import SOUND_RATE_HZ
+from vivavoz.serve.timeline import Order, Timeline
+
+Result = TypeVar("Result")
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Seat:
+    """A session's place in the studio."""
+
+    timeline: Timeline
+    stream: Stream
+    on_error: Callable[[Exception], None]
+    """Called in the studio's thread when pictures cannot be made; the seat is then given up."""
+    wishes: StreamControls
+    """What the face shall do beside what follows from the conversation; may be replaced at any time."""
+    has_controls: bool
+
+
+class Studio:
+    """Owns the thread that models run in."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seats: list[Seat] = []
+        self._jobs: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._changed = threading.Condition()
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._work, name="vivavoz-studio", daemon=True)
+        self._thread.start()
+
+    @property
+    def num_seats(self) -> int:
+        """Sessions that pictures are made for."""
+        return len(self._seats)
+
+    def open(
+        self,
+        avatar: Avatar,
+        timeline: Timeline,
+        *,
+        seed: int,
+        block_latents: int,
+        wishes: StreamControls,
+        on_error: Callable[[Exception], None],
+    ) -> Future[Seat]:
+        """Begin a stream of `avatar` that makes what `timeline` orders."""
+
+        def begin() -> Seat:
+            seat = Seat(
+                timeline=timeline,
+                stream=avatar.stream(seed=seed, sample_rate_hz=SOUND_RATE_HZ, block_latents=block_latents),
+                on_error=on_error,
+                wishes=wishes,
+                has_controls=avatar.model.preset.generator.controls,
+            )
+            self._seats.append(seat)
+            return seat
+
+        return self.run(begin)
+
+    def leave(self, seat: Seat) -> Future[None]:
+        """End a stream."""
+
+        def end() -> None:
+            if seat in self._seats:
+                self._seats.remove(seat)
+            seat.stream.close()
+
+        return self.run(end)
+
+    def run(self, job: Callable[[], Result]) -> Future[Result]:
+        """Have other work with the model done, between blocks."""
+        future: Future[Result] = Future()
+        with self._changed:
+            self._jobs.append((future, job))
+            self._changed.notify()
+        return future
+
+    def wake(self) -> None:
+        """Some timeline wants something it did not want before."""
+        with self._changed:
+            self._changed.notify()
+
+    def close(self) -> None:
+        """End the thread, after what it is doing; what waits is cancelled."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+        self._thread.join()
+        for future, _ in self._jobs:
+            future.cancel()
+        for seat in self._seats:
+            seat.stream.close()
+        self._seats.clear()
+
+    def _work(self) -> None:
+        while not self._is_closed:
+            if self._jobs:
+                _settle(*self._jobs.popleft())
+            orders = self._orders()
+            for seat, order in orders:
+                self._make(seat, order)
+            if not orders:
+                self._rest()
+
+    def _orders(self) -> list[tuple[Seat, Order]]:
+        """The block that is wanted most: one, so that a session that comes to be pressed meanwhile has its turn."""
+        for seat in sorted(self._seats, key=lambda seat: seat.timeline.due_in_s(self._clock())):
+            order = seat.timeline.order(self._clock())
+            if order is not None:
+                return [(seat, order)]
+        return []
+
+    def _make(self, seat: Seat, order: Order) -> None:
+        try:
+            seat.timeline.deliver(order, _pictures(seat, order), self._clock())
+        except Exception as error:
+            self._seats.remove(seat)
+            seat.stream.close()
+            seat.on_error(error)
+
+    def _rest(self) -> None:
+        with self._changed:
+            if self._jobs or self._is_closed:
+                return
+            wanted_in_s = min((seat.timeline.wanted_in_s(self._clock()) for seat in self._seats), default=None)
+            self._changed.wait(None if wanted_in_s is None else min(wanted_in_s, 1.0))
+
+
+def _pictures(seat: Seat, order: Order) -> list[Pixels]:
+    stream = seat.stream
+    if order.interrupts:
+        stream.interrupt()
+    stream.use_steps(order.num_steps)
+    if seat.has_controls:
+        stream.controls = replace(seat.wishes, state=order.state)
+    sound = order.sound
+    for _ in range(order.num_skipped_blocks):
+        stream.skip_block(sound)
+        sound = sound[:0]
+    return [frame.image for frame in stream.push(sound)]
+
+
+def _settle(future: Future[Any], job: Callable[[], Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(job())
+    except BaseException as error:
+        future.set_exception(error)
