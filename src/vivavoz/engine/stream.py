@@ -156,30 +156,16 @@ class Stream:
             self._flow_times = flow_times(num_steps, shift=self.sampling.timestep_shift, device=self._model.device)
 
     def interrupt(self) -> None:
-        """Forget the sound that no picture was made from yet, and the pictures not taken: what follows is as after silence.
+        """Drop all sound that has not become pictures, and all pictures not taken; the stream goes on.
 
-        The next block then needs as much new sound as if what was heard so far ended with the last picture's look-ahead.
+        What is pushed next is heard as after silence, and begins with the next picture.
         """
-        self._ready.clear()
         self._resampler.reset()
         self._samples = SampleQueue()
-        self._pass_over(len(self._features))
-        self.state.audio.mel.samples.zero_()
-        self.state.audio.mel_frames.fill_(self._model.audio.mel.config.silence)
-        self._num_samples = self.state.audio.mel.num_samples
-
-    def skip_block(self, chunk: ArrayLike) -> int:
-        """Hear `chunk`, and pass over the next block without making its pictures; how many these are, 0 if sound is missing.
-
-        For a caller that has fallen behind: pictures made later still match their sound.
-        """
-        self._take(self._resampler.push(chunk))
-        self._commit()
-        if self.state.generator.starts_video or not self._hear():
-            return 0
-        num_before = self._num_frames_ready
-        self._pass_over(self.sampling.block_latents)
-        return self._num_frames_ready - num_before
+        self._ready.clear()
+        self._features.clear()
+        self.state.audio.reset_()
+        self._num_samples = 0
 
     def push(self, chunk: ArrayLike) -> Iterator[Frame]:
         """Take in sound, and give the pictures it completes.
@@ -227,11 +213,6 @@ class Stream:
         self._samples.push(samples)
         self._num_samples += len(samples)
 
-    def _pass_over(self, num_latents: int) -> None:
-        self._features.clear()
-        self._num_latents += num_latents
-        self._num_frames_ready = frames_of_latents(self._num_latents)
-
     def _frames(self) -> Iterator[Frame]:
         while not self._is_closed:
             if self._ready:
@@ -252,8 +233,9 @@ class Stream:
             return False
         state = self.state.audio
         while len(self._features) < self.sampling.block_latents:
-            num_latents = self._num_latents + len(self._features) + 1
-            piece = self._samples.pop(samples_needed(frames_of_latents(num_latents)) - state.mel.num_samples)
+            latent = self._num_latents + len(self._features)
+            num_frames = state.num_frames + frames_of_latents(latent + 1) - frames_of_latents(latent)
+            piece = self._samples.pop(samples_needed(num_frames) - state.mel.num_samples)
             if piece is None:
                 return False
             with torch.inference_mode():

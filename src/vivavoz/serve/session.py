@@ -93,7 +93,7 @@ class LiveSession:
         self.timeline = Timeline(
             block_latents=settings.block_latents,
             num_steps=avatar.model.preset.sampling.num_steps,
-            cushion_s=settings.speech_cushion_ms / 1000,
+            jitter_s=settings.speech_jitter_ms / 1000,
         )
         self._hearing = Hearing(self._heard)
         self._outlets: list[Outlet] = []
@@ -222,14 +222,14 @@ class LiveSession:
         self._check_room(len(samples) / rate_hz)
         if self._converter is None or self._converter.rate_hz != rate_hz:
             self._converter = RateConverter(rate_hz)
-        self.timeline.speak(self._open_response, self._converter.push(samples))
+        self.timeline.speak(self._open_response, self._converter.push(samples), self._clock())
         self._studio.wake()
 
     def end_speech(self) -> None:
         """The open response, if any, has all its sound."""
         if self._open_response is not None:
             if self._converter is not None:
-                self.timeline.speak(self._open_response, self._converter.flush())
+                self.timeline.speak(self._open_response, self._converter.flush(), self._clock())
             self.timeline.complete(self._open_response)
             self._open_response = None
 
@@ -385,7 +385,7 @@ class LiveSession:
             async for samples in self._sound_of(text):
                 while self.timeline.queued_s > self._settings.max_queued_speech_s / 2:
                     await asyncio.sleep(0.2)
-                self.timeline.speak(id, samples)
+                self.timeline.speak(id, samples, self._clock())
                 self._studio.wake()
             self.timeline.complete(id)
         except VivavozError as error:

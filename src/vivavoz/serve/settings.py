@@ -43,8 +43,8 @@ class ServeSettings:
     """side of the video in pixels, 256, 384 or 512 for example; 0: the preset's"""
     block_latents: int = 1
     """latent frames made together: 1 reacts soonest, 4 costs least"""
-    speech_cushion_ms: int = 200
-    """speech that slow senders collect before it begins"""
+    speech_jitter_ms: int = 80
+    """how unevenly sound may come in real time without gaps in the avatar's speech"""
     max_sessions: int = 4
     """sessions at once; more are answered 503"""
     max_avatars: int = 100

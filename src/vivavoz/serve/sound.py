@@ -86,36 +86,41 @@ class Utterance:
 
 
 class SpeechQueue:
-    """What a session has been given to say, in order. Speech that comes in slowly is not chopped: it starts when a cushion of it
-    has come in, or its end has, and again so after it ran dry."""
+    """What a session has been given to say, in order.
 
-    def __init__(self, cushion_samples: int) -> None:
+    Speech that comes in slowly is not chopped: it starts when a cushion of it has come in, or its end has, or nothing more did
+    for twice as long, and again so after it ran dry.
+    """
+
+    def __init__(self, cushion_s: float) -> None:
         self.utterances: list[Utterance] = []
-        self._cushion_samples = cushion_samples
+        self._cushion_s = cushion_s
         self._flows = False
+        self._pushed_at_s = float("-inf")
 
     @property
     def num_waiting(self) -> int:
         """Samples not yet placed."""
         return sum(utterance.num_waiting for utterance in self.utterances)
 
-    def push(self, id: str, samples: Pcm) -> None:
+    def push(self, id: str, samples: Pcm, now_s: float) -> None:
         """Append to utterance `id`, which is the last one or new."""
         utterance = self._find(id)
         if len(samples):
             utterance.waiting.append(samples)
             utterance.num_waiting += len(samples)
+            self._pushed_at_s = now_s
 
     def complete(self, id: str) -> None:
         """Nothing more comes for utterance `id`."""
         self._find(id).is_complete = True
 
-    def take(self, num_samples: int, at: int) -> Pcm:
+    def take(self, num_samples: int, at: int, now_s: float) -> Pcm:
         """The next `num_samples`, to be heard from sample `at` of the timeline on, filled up with silence."""
         sound = np.zeros(num_samples, np.int16)
         filled = 0
         for utterance in self.utterances:
-            if not self._may_start(utterance):
+            if not self._may_start(utterance, now_s):
                 break
             while utterance.num_waiting and filled < num_samples:
                 piece = utterance.waiting.popleft()
@@ -129,9 +134,7 @@ class SpeechQueue:
                 filled += num_taken
                 utterance.ends_at = at + filled
             self._flows = utterance.num_waiting > 0
-            if filled == num_samples:
-                break
-            if not utterance.is_complete:
+            if filled == num_samples or not utterance.is_complete:
                 break
         return sound
 
@@ -141,8 +144,9 @@ class SpeechQueue:
         self._flows = False
         return dropped
 
-    def _may_start(self, utterance: Utterance) -> bool:
-        return self._flows or utterance.is_complete or utterance.num_waiting >= self._cushion_samples
+    def _may_start(self, utterance: Utterance, now_s: float) -> bool:
+        has_cushion = utterance.num_waiting >= self._cushion_s * SOUND_RATE_HZ
+        return self._flows or utterance.is_complete or has_cushion or now_s - self._pushed_at_s > 2 * self._cushion_s
 
     def _find(self, id: str) -> Utterance:
         for utterance in self.utterances:

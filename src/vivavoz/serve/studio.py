@@ -149,16 +149,12 @@ class Studio:
 
 def _pictures(seat: Seat, order: Order) -> list[Pixels]:
     stream = seat.stream
-    if order.interrupts:
+    if order.restarts:
         stream.interrupt()
     stream.use_steps(order.num_steps)
     if seat.has_controls:
         stream.controls = replace(seat.wishes, state=order.state)
-    sound = order.sound
-    for _ in range(order.num_skipped_blocks):
-        stream.skip_block(sound)
-        sound = sound[:0]
-    return [frame.image for frame in stream.push(sound)]
+    return [frame.image for frame in stream.push(order.sound)]
 
 
 def _settle(future: Future[Any], job: Callable[[], Any]) -> None:
