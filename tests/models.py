@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from vivavoz.engine.avatar import Avatar
+from vivavoz.engine.conversation import Frame
 from vivavoz.engine.model import Model
-from vivavoz.engine.stream import Frame, Stream
+from vivavoz.engine.stream import Stream
 from vivavoz.presets import Preset, SamplingConfig, tiny
 
 

@@ -9,10 +9,12 @@ if TYPE_CHECKING:
     from vivavoz.engine.avatar import Avatar
     from vivavoz.engine.control_file import read_control_track
     from vivavoz.engine.controls import ControlTrack, StreamControls
+    from vivavoz.engine.conversation import Frame, Interruption
     from vivavoz.engine.generate import Progress, Summary, generate
     from vivavoz.engine.latency import LatencyBudget, latency_budget
     from vivavoz.engine.model import Model
-    from vivavoz.engine.stream import Frame, Stream
+    from vivavoz.engine.pool import PooledStream, StreamPool
+    from vivavoz.engine.stream import Stream
     from vivavoz.engine.weights import load, save_model
     from vivavoz.errors import VivavozError
     from vivavoz.presets import Preset, SamplingConfig, preset_by_name
@@ -20,14 +22,17 @@ if TYPE_CHECKING:
 _HOMES = {
     "Avatar": "vivavoz.engine.avatar",
     "ControlTrack": "vivavoz.engine.controls",
-    "Frame": "vivavoz.engine.stream",
+    "Frame": "vivavoz.engine.conversation",
+    "Interruption": "vivavoz.engine.conversation",
     "LatencyBudget": "vivavoz.engine.latency",
     "Model": "vivavoz.engine.model",
+    "PooledStream": "vivavoz.engine.pool",
     "Preset": "vivavoz.presets",
     "Progress": "vivavoz.engine.generate",
     "SamplingConfig": "vivavoz.presets",
     "Stream": "vivavoz.engine.stream",
     "StreamControls": "vivavoz.engine.controls",
+    "StreamPool": "vivavoz.engine.pool",
     "Summary": "vivavoz.engine.generate",
     "VivavozError": "vivavoz.errors",
     "generate": "vivavoz.engine.generate",
@@ -42,13 +47,16 @@ __all__ = [
     "Avatar",
     "ControlTrack",
     "Frame",
+    "Interruption",
     "LatencyBudget",
     "Model",
+    "PooledStream",
     "Preset",
     "Progress",
     "SamplingConfig",
     "Stream",
     "StreamControls",
+    "StreamPool",
     "Summary",
     "VivavozError",
     "__version__",

@@ -21,6 +21,10 @@ class ImageError(VivavozError):
     """A picture that cannot be read or used as a portrait."""
 
 
+class CapacityError(VivavozError):
+    """More at once than there is room for; it may fit once somebody else has left."""
+
+
 class OutputError(VivavozError):
     """A result that cannot be written where it was asked for."""
 

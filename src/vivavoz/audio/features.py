@@ -66,7 +66,7 @@ class AudioFeatures(nn.Module):
             (B, F, D). Without a state `F = ceil(N / 640)`; with one, whatever has become computable.
         """
         if state is not None:
-            return self._encode(self._windows(samples, state))
+            return self._encode(self.next_windows(samples, state))
         return self._encode(self.windows(samples))
 
     def windows(self, samples: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ class AudioFeatures(nn.Module):
         training batch norm's statistics are the clip's.
         """
         state = self._init_state(samples.shape[0])
-        return torch.cat([self._windows(samples, state), self._last_windows(state)], dim=1)
+        return torch.cat([self.next_windows(samples, state), self._last_windows(state)], dim=1)
 
     def flush(self, state: AudioFeaturesState) -> Tensor:
         """End the stream as if silence followed: (B, F, D), the pictures still due, `ceil(N / 640)` over the whole stream.
@@ -95,9 +95,9 @@ class AudioFeatures(nn.Module):
     def _last_windows(self, state: AudioFeaturesState) -> Tensor:
         num_samples = state.mel.num_samples
         num_missing = max(0, samples_needed(frames_of_samples(num_samples)) - num_samples)
-        return self._windows(state.mel_frames.new_zeros(state.mel_frames.shape[0], num_missing), state)
+        return self.next_windows(state.mel_frames.new_zeros(state.mel_frames.shape[0], num_missing), state)
 
-    def _windows(self, samples: Tensor, state: AudioFeaturesState) -> Tensor:
+    def next_windows(self, samples: Tensor, state: AudioFeaturesState) -> Tensor:
         """Take in samples (B, N); mel windows (B, F, 16, K) of the pictures they complete."""
         mel: Tensor = self.mel(samples, state.mel)
         if mel.shape[1] == 0:

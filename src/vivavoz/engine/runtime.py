@@ -48,6 +48,8 @@ class Runtime:
     """`decode_pictures` of a video's first block, whose first latent is one picture."""
     decode: DecodeStep
     """`decode_pictures` of every later block."""
+    batch_size: Callable[[int], int]
+    """Of so many rows, how many to run as one batch, at least 1."""
 
 
 def make_runtime(model: Model, name: RuntimeName) -> Runtime:
@@ -68,6 +70,8 @@ def eager_runtime(model: Model) -> Runtime:
         write_context=generator.write_context,
         decode_first=decode,
         decode=decode,
+        # Together, rows are no faster on a CPU (docs/performance.md), and apart, they are equal to a lone stream's to the bit.
+        batch_size=lambda num_rows: 1 if model.device.type == "cpu" else num_rows,
     )
 
 
@@ -89,6 +93,8 @@ def compiled_runtime(model: Model) -> Runtime:
         write_context=torch.compile(generator.write_context, fullgraph=True, dynamic=False),
         decode_first=decode,
         decode=torch.compile(decode, fullgraph=True, dynamic=False),
+        # Every size is compiled anew: powers of two keep them few.
+        batch_size=lambda num_rows: 1 if model.device.type == "cpu" else 1 << num_rows.bit_length() - 1,
     )
 
 

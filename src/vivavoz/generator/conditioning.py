@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,12 @@ class Controls:
     """`(B, N, 3)` yaw, pitch and roll of the head in radians."""
     present: Tensor | None = None
     """`(B, N, 4)` bool in the order of `CONTROL_NAMES`: False takes the null embedding although a value is given; None: all."""
+
+    @staticmethod
+    def joined(rows: Sequence[Controls]) -> Controls:
+        """The rows of several, one after the other; all of them give the same fields."""
+        given = {field.name: [getattr(row, field.name) for row in rows] for field in fields(Controls)}
+        return Controls(**{name: torch.cat(values) for name, values in given.items() if values[0] is not None})
 
 
 def group_audio(features: Tensor, *, starts_video: bool) -> Tensor:

@@ -242,26 +242,29 @@ class Generator(nn.Module):
         next_block_latents: int | None = None,
         write: Callable[[Tensor, GeneratorState], None] | None = None,
     ) -> None:
-        """Make a finished block `(B, C, k, H, W)` part of the past (algorithm 2, step 3).
+        """Make a finished block `(B, C, k, H, W)` part of the past of rows that move in step (algorithm 2, step 3).
 
-        When the window has no room left for `next_block_latents` more (None: the config's block), it is emptied down to the
-        references and this block is fed once more, at the window's start. `write` may be a compiled `write_context`.
-        Raises `ConfigError` for a block that does not fit.
+        `write` may be a compiled `write_context`. See `make_room`.
         """
         num_latents = z_block.shape[2]
-        write = write or self.write_context
-        if state.window_latents + num_latents > self.config.window_latents:
+        self.make_room(num_latents, state, next_block_latents=next_block_latents)
+        (write or self.write_context)(z_block, state)
+        state.advance_(num_latents)
+
+    def make_room(self, num_latents: int, state: GeneratorState, *, next_block_latents: int | None = None) -> None:
+        """Before a finished block of `num_latents` is written: empty the window down to the references if it would then have no
+        room left for `next_block_latents` more (None: the config's block). The block then stands at the new window's start.
+
+        Raises `ConfigError` for a block that does not fit.
+        """
+        left = self.config.window_latents - state.window_latents
+        if num_latents > left:
             raise ConfigError(
-                f"got a block of {num_latents} latents with {self.config.window_latents - state.window_latents} left in the "
-                "window: announce it as next_block_latents when the block before is committed"
+                f"got a block of {num_latents} latents with {left} left in the window: announce it as next_block_latents when "
+                "the block before is committed"
             )
-        write(z_block, state)
-        state.window_latents += num_latents
-        state.video_latents += num_latents
-        if state.window_latents + (next_block_latents or self.config.block_latents) > self.config.window_latents:
+        if num_latents + (next_block_latents or self.config.block_latents) > left:
             state.empty_window_()
-            write(z_block, state)
-            state.window_latents = num_latents
 
     # Parts
 

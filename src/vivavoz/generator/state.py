@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -14,17 +15,16 @@ from torch import Tensor
 
 from vivavoz.generator.transformer import CachedPast
 from vivavoz.nn.kv_cache import KVCache
-from vivavoz.nn.stream import StreamState
+from vivavoz.nn.stream import StreamState, join, part_
 
 
 class CacheRead(Enum):
     """How attention reads a partly filled cache; the results agree."""
 
     MASKED = "masked"
-    """All slots, the empty ones masked: shapes never change, so a step compiles once and can be captured. Rows of a batch may
-    stand at different places of their windows."""
+    """All slots, the empty ones masked: shapes never change, so a step compiles once and can be captured."""
     FILLED = "filled"
-    """Only the filled slots: less work without a compiler, other shapes at every block. Rows must move in step."""
+    """Only the slots that the fullest row has filled: less work without a compiler, other shapes at every block."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,7 +74,10 @@ class ContextState(StreamState):
 
 @dataclass(slots=True, kw_only=True)
 class GeneratorState(StreamState):
-    """The stream of a batch of videos; `Generator.init_state` makes one, `Generator.commit` advances it."""
+    """The stream of a batch of videos; `Generator.init_state` makes one, `Generator.commit` advances it.
+
+    Rows may stand at different places of their windows: these are tensors. The phases are those of the row furthest on.
+    """
 
     full: ContextState
     """Context of the conditioned branch; clean context carries no audio, so the branch without audio reads it too."""
@@ -94,6 +97,30 @@ class GeneratorState(StreamState):
     def contexts(self) -> list[ContextState]:
         """The contexts there are: full, then without references."""
         return [self.full] if self.no_reference is None else [self.full, self.no_reference]
+
+    @staticmethod
+    def joined(rows: Sequence[GeneratorState]) -> GeneratorState:
+        """Some videos' states as one batch: a copy, or, of one alone, itself. They may stand at different places."""
+        first = rows[0]
+        if len(rows) == 1:
+            return first
+        return GeneratorState(
+            full=join([row.full for row in rows]),
+            no_reference=None if first.no_reference is None else join([row.no_reference for row in rows if row.no_reference]),
+            cache_read=first.cache_read,
+            window_latents=max(row.window_latents for row in rows),
+            video_latents=max(row.video_latents for row in rows),
+        )
+
+    def part_(self, rows: Sequence[GeneratorState]) -> None:
+        """Give the tensors of `joined(rows)` back to `rows`, in place; every row keeps its own phases."""
+        for index, context in enumerate(self.contexts()):
+            part_(context, [row.contexts()[index] for row in rows])
+
+    def advance_(self, num_latents: int) -> None:
+        """Count a block that was written."""
+        self.window_latents += num_latents
+        self.video_latents += num_latents
 
     def empty_window_(self) -> None:
         """Forget the window's latents in place; references and the place in the video stay."""

@@ -8,10 +8,11 @@ Steps write tensors in place (`copy_`), they never rebind a field: a step can be
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields
-from typing import Self
+from typing import Any, Self, TypeVar
 
+import torch
 from torch import Tensor
 
 
@@ -84,3 +85,36 @@ class StreamState:
                 setattr(self, field.name, field.default)
         for child in self.children():
             child._reset_phases()
+
+
+State = TypeVar("State", bound=StreamState)
+
+
+def join(states: Sequence[State]) -> State:
+    """One state with the rows of all `states`, one after the other: a copy, or, of one alone, itself. Phases must agree."""
+    return states[0] if len(states) == 1 else _joined(states)
+
+
+def part_(batch: StreamState, states: Sequence[StreamState]) -> None:
+    """Give the rows of `join(states)` back to `states`, in place, with the phases."""
+    if batch is states[0]:
+        return
+    for tensor, *parts in zip(batch.tensors(), *(state.tensors() for state in states), strict=True):
+        for mine, row in zip(parts, tensor.chunk(len(states)), strict=True):
+            mine.copy_(row)
+    for state in states:
+        state._copy_phases(batch)
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(parts))
+    if isinstance(first, tuple):
+        return tuple(_joined(items) for items in zip(*parts, strict=True))
+    if isinstance(first, StreamState):
+        names = [field.name for field in fields(first)]
+        return type(first)(**{name: _joined([getattr(part, name) for part in parts]) for name in names})
+    if any(part != first for part in parts):
+        raise ValueError(f"states in the phases {parts} cannot be joined: they do not move in step")
+    return first

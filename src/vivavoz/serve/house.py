@@ -55,7 +55,7 @@ class House:
     async def __aenter__(self) -> House:
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
-        self.studio = Studio()
+        self.studio = Studio(self.model, max_streams=self.settings.max_sessions)
         self._rounds = asyncio.create_task(self._make_rounds())
         self.is_ready = True
         return self

@@ -1,6 +1,6 @@
-"""Where pictures are made: one thread that owns all streams, and serves the session that is most pressed first.
+"""Where pictures are made: one thread that steps a pool of streams. The only place where running sessions meet the model.
 
-The only place where the server meets the model while sessions run.
+Where rows are faster together, all sessions that want a block get theirs in one step; elsewhere who is pressed most is first.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 from vivavoz.engine.avatar import Avatar
 from vivavoz.engine.controls import StreamControls
-from vivavoz.engine.stream import Stream
-from vivavoz.media.image import Pixels
+from vivavoz.engine.model import Model
+from vivavoz.engine.pool import PooledStream, StreamPool
 from vivavoz.serve.sound import SOUND_RATE_HZ
 from vivavoz.serve.timeline import Order, Timeline
 
@@ -28,18 +28,19 @@ class Seat:
     """A session's place in the studio."""
 
     timeline: Timeline
-    stream: Stream
+    stream: PooledStream
     on_error: Callable[[Exception], None]
     """Called in the studio's thread when pictures cannot be made; the seat is then given up."""
     wishes: StreamControls
     """What the face shall do beside what follows from the conversation; may be replaced at any time."""
-    has_controls: bool
 
 
 class Studio:
-    """Owns the thread that models run in."""
+    """Owns the thread that a model runs in."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, model: Model, *, max_streams: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._model = model
+        self._pool = StreamPool(model, max_streams=max_streams)
         self._clock = clock
         self._seats: list[Seat] = []
         self._jobs: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
@@ -66,13 +67,9 @@ class Studio:
         """Begin a stream of `avatar` that makes what `timeline` orders."""
 
         def begin() -> Seat:
-            seat = Seat(
-                timeline=timeline,
-                stream=avatar.stream(seed=seed, sample_rate_hz=SOUND_RATE_HZ, block_latents=block_latents),
-                on_error=on_error,
-                wishes=wishes,
-                has_controls=avatar.model.preset.generator.controls,
-            )
+            sampling = replace(self._model.preset.sampling, block_latents=block_latents)
+            stream = self._pool.open(avatar, seed=seed, sampling=sampling, sample_rate_hz=SOUND_RATE_HZ)
+            seat = Seat(timeline=timeline, stream=stream, on_error=on_error, wishes=wishes)
             self._seats.append(seat)
             return seat
 
@@ -109,8 +106,7 @@ class Studio:
         self._thread.join()
         for future, _ in self._jobs:
             future.cancel()
-        for seat in self._seats:
-            seat.stream.close()
+        self._pool.close()
         self._seats.clear()
 
     def _work(self) -> None:
@@ -118,26 +114,43 @@ class Studio:
             if self._jobs:
                 _settle(*self._jobs.popleft())
             orders = self._orders()
-            for seat, order in orders:
-                self._make(seat, order)
-            if not orders:
+            if orders:
+                self._make(orders)
+            else:
                 self._rest()
 
     def _orders(self) -> list[tuple[Seat, Order]]:
-        """The block that is wanted most: one, so that a session that comes to be pressed meanwhile has its turn."""
-        for seat in sorted(self._seats, key=lambda seat: seat.timeline.due_in_s(self._clock())):
-            order = seat.timeline.order(self._clock())
+        """The blocks to make now, the most wanted first; only as many as run together, so that a session that comes to be pressed
+        meanwhile has its turn."""
+        pressed = sorted(self._seats, key=lambda seat: seat.timeline.due_in_s(self._clock()))
+        most = self._model.runtime.batch_size(max(1, len(pressed)))
+        orders: list[tuple[Seat, Order]] = []
+        for seat in pressed:
+            order = seat.timeline.order(self._clock()) if len(orders) < most else None
             if order is not None:
-                return [(seat, order)]
-        return []
+                orders.append((seat, order))
+        return orders
 
-    def _make(self, seat: Seat, order: Order) -> None:
+    def _make(self, orders: list[tuple[Seat, Order]]) -> None:
         try:
-            seat.timeline.deliver(order, _pictures(seat, order), self._clock())
-        except Exception as error:
-            self._seats.remove(seat)
-            seat.stream.close()
-            seat.on_error(error)
+            for seat, order in orders:
+                self._prepare(seat, order)
+            self._pool.step()
+            for seat, order in orders:
+                seat.timeline.deliver(order, [frame.image for frame in seat.stream.take()], self._clock())
+        except Exception as error:  # of the step as a whole: nobody's picture is there
+            for seat, _ in orders:
+                self._seats.remove(seat)
+                seat.stream.close()
+                seat.on_error(error)
+
+    def _prepare(self, seat: Seat, order: Order) -> None:
+        if order.restarts:
+            seat.stream.interrupt()
+        seat.stream.use_steps(order.num_steps)
+        if self._model.preset.generator.controls:
+            seat.stream.controls = replace(seat.wishes, state=order.state)
+        seat.stream.push(order.sound)
 
     def _rest(self) -> None:
         with self._changed:
@@ -145,16 +158,6 @@ class Studio:
                 return
             wanted_in_s = min((seat.timeline.wanted_in_s(self._clock()) for seat in self._seats), default=None)
             self._changed.wait(None if wanted_in_s is None else min(wanted_in_s, 1.0))
-
-
-def _pictures(seat: Seat, order: Order) -> list[Pixels]:
-    stream = seat.stream
-    if order.restarts:
-        stream.interrupt()
-    stream.use_steps(order.num_steps)
-    if seat.has_controls:
-        stream.controls = replace(seat.wishes, state=order.state)
-    return [frame.image for frame in stream.push(order.sound)]
 
 
 def _settle(future: Future[Any], job: Callable[[], Any]) -> None:

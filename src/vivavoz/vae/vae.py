@@ -6,6 +6,7 @@ pictures' size (multiples of 64).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -45,6 +46,31 @@ class References:
     def num_references(self) -> int:
         """M."""
         return self.latents.shape[1]
+
+    @property
+    def form(self) -> tuple[object, ...]:
+        """What must be alike for references to be `joined`: the numbers and sizes of pictures."""
+        photos = None if self.photos is None else self.photos.shape[1:]
+        return self.size, self.latents.shape[1:], photos, self.mask is None
+
+    @staticmethod
+    def joined(rows: Sequence[References]) -> References:
+        """Several persons' references of one `form` as one batch: a copy, or, of one alone, itself."""
+        first = rows[0]
+        if len(rows) == 1:
+            return first
+
+        blocks = zip(*(row.fusion for row in rows), strict=True)
+        eighth, quarter, half = (_cat([row.warp and row.warp[level] for row in rows]) for level in range(3))
+        return References(
+            latents=torch.cat([row.latents for row in rows]),
+            fusion=tuple(FusionMemory(torch.cat([m.key for m in of]), torch.cat([m.value for m in of])) for of in blocks),
+            warp=None if eighth is None or quarter is None or half is None else (eighth, quarter, half),
+            photos=_cat([row.photos for row in rows]),
+            size=first.size,
+            mask=_cat([row.mask for row in rows]),
+            anchor=_cat([row.anchor for row in rows]),
+        )
 
     def repeat(self, count: int) -> References:
         """Every row `count` times in a row: one person's references for several clips."""
@@ -222,6 +248,11 @@ class VAE(nn.Module):
             return compose(self.warp_fields(z, references, state), references.photos, references.size)
         video: Tensor = self.head(self.fuse(z, references, state), state and state.head)
         return video
+
+
+def _cat(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """Rows one after the other, where all have them."""
+    return torch.cat([part for part in parts if part is not None]) if parts[0] is not None else None
 
 
 def check_size(height: int, width: int) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vivavoz.nn.stream import StreamState
+from vivavoz.nn.stream import StreamState, join, part_
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,3 +74,30 @@ def test_states_of_another_shape_are_refused() -> None:
     longer.leaves = (*longer.leaves, Leaf(tail=torch.zeros(3, 2)))
     with pytest.raises(ValueError, match="zip"):
         tree().restore_(longer)
+
+
+def test_joined_rows_move_together_and_go_back() -> None:
+    states = [tree(0), tree(100)]
+    places = [tensor.data_ptr() for state in states for tensor in state.tensors()]
+    batch = join(states)
+    assert [tensor[:, 0].tolist() for tensor in batch.tensors()] == [[i] * 3 + [100 + i] * 3 for i in range(4)]
+    for tensor in batch.tensors():
+        tensor.add_(1)
+    assert values(states[0]) == values(tree(0))
+    batch.left.num_seen = 7
+    part_(batch, states)
+    assert [values(state) for state in states] == [values(tree(1)), values(tree(101))]
+    assert [state.left.num_seen for state in states] == [7, 7]
+    assert [tensor.data_ptr() for state in states for tensor in state.tensors()] == places
+
+
+def test_one_state_joined_is_itself() -> None:
+    state = tree()
+    assert join([state]) is state
+    part_(state, [state])
+    assert values(state) == values(tree())
+
+
+def test_states_in_other_phases_are_not_joined() -> None:
+    with pytest.raises(ValueError, match="do not move in step"):
+        join([tree(phase=0), tree(phase=1)])

@@ -1,0 +1,116 @@
+"""From sound to pictures, a block at a time, for one conversation or for many as rows of one batch (algorithm 2).
+
+`B` rows, `k` latents of a block; `B C k H W` latent blocks, `B T H W 3` pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+
+from vivavoz.engine.controls import StreamControls
+from vivavoz.engine.conversation import Conversation
+from vivavoz.engine.denoise import denoise
+from vivavoz.engine.model import Model
+from vivavoz.engine.runtime import Runtime
+from vivavoz.flow.noise import gaussian_like
+from vivavoz.generator.conditioning import Controls, group_audio
+from vivavoz.generator.state import GeneratorState
+from vivavoz.nn.stream import join, part_
+from vivavoz.vae.vae import References
+
+T = TypeVar("T")
+
+
+@torch.inference_mode()
+def make_blocks(model: Model, runtime: Runtime, conversations: Sequence[Conversation]) -> int:
+    """Make the next block of every conversation that has sound enough, and give how many had.
+
+    Conversations share their calls where they are alike: in sampling, in size and number of pictures, and in whether the video
+    begins. Where they stand in their windows does not matter.
+    """
+    # The clean pass of the last blocks comes only now, so that their pictures did not wait for what the next ones need.
+    for group in _groups(runtime, [row for row in conversations if row.uncommitted is not None], _kind):
+        _commit(model, runtime, group)
+    _hear(model, runtime, conversations)
+    ready = [row for row in conversations if row.has_heard]
+    for group in _groups(runtime, ready, lambda row: (row.starts_video, *_kind(row))):
+        _make(model, runtime, group)
+    return len(ready)
+
+
+def _kind(row: Conversation) -> tuple[Hashable, ...]:
+    return row.sampling, *row.references.form
+
+
+def _groups(runtime: Runtime, rows: Sequence[T], kind: Callable[[T], Hashable]) -> Iterator[list[T]]:
+    """Rows that can be one batch: alike, and as many as the runtime takes at once."""
+    alike: dict[Hashable, list[T]] = {}
+    for row in rows:
+        alike.setdefault(kind(row), []).append(row)
+    for group in alike.values():
+        while group:
+            size = runtime.batch_size(len(group))
+            yield group[:size]
+            group = group[size:]
+
+
+def _commit(model: Model, runtime: Runtime, rows: Sequence[Conversation]) -> None:
+    """Make the last block of every row part of its past."""
+    block = rows[0].sampling.block_latents
+    states = [row.state.generator for row in rows]
+    for state in states:
+        model.generator.make_room(block, state, next_block_latents=block)
+    batch = GeneratorState.joined(states)
+    runtime.write_context(torch.cat([row.uncommitted for row in rows if row.uncommitted is not None]), batch)
+    batch.part_(states)
+    for row in rows:
+        row.state.generator.advance_(block)
+        row.uncommitted = None
+
+
+def _hear(model: Model, runtime: Runtime, rows: Sequence[Conversation]) -> None:
+    """Encode the sound there is, up to the end of every row's next block."""
+    while pieces := [(row, piece) for row in rows if (piece := row.next_sound()) is not None]:
+        for group in _groups(runtime, pieces, lambda piece: None):
+            windows = [
+                model.audio.next_windows(torch.from_numpy(piece)[None].to(model.device), row.state.audio) for row, piece in group
+            ]
+            features = model.audio.encoder(torch.cat(windows, 1)).split([part.shape[1] for part in windows], 1)
+            for (row, _), part in zip(group, features, strict=True):
+                row.features.append(part)
+
+
+def _make(model: Model, runtime: Runtime, rows: Sequence[Conversation]) -> None:
+    """Denoise the next block of every row, and decode it."""
+    first = rows[0]
+    block, starts_video = first.sampling.block_latents, first.starts_video
+    controls = None
+    if model.preset.generator.controls:
+        wishes = [(row.controls or StreamControls()).to_latents(row.num_latents, block, model.device) for row in rows]
+        controls = Controls.joined(wishes)
+    conditions = model.generator.conditions(
+        torch.cat([group_audio(torch.cat(row.features, 1), starts_video=starts_video) for row in rows]),
+        starts_video=starts_video,
+        controls=controls,
+    )
+    references = References.joined([row.references for row in rows])
+    _, _, channels, height, width = references.latents.shape
+    like = torch.empty(1, channels, block, height, width, device=model.device)
+    z = denoise(
+        torch.cat([gaussian_like(like, row.rng) for row in rows]),
+        conditions,
+        first.flow_times,
+        GeneratorState.joined([row.state.generator for row in rows]),
+        generator=model.generator,
+        runtime=runtime,
+        sampling=first.sampling,
+    )
+    decoders = [row.state.decoder for row in rows]
+    batch = join(decoders)
+    images = (runtime.decode_first if starts_video else runtime.decode)(z, references, batch).cpu().numpy()
+    part_(batch, decoders)
+    for row, own, pictures in zip(rows, z.split(1), images, strict=True):
+        row.deliver(own, pictures)
