@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import io
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 import httpx
 import numpy as np
-import uvicorn
 from fastapi import FastAPI
 from PIL import Image
 
 from tests.models import lively_model, portrait, tiniest
 from vivavoz.engine.model import Model
 from vivavoz.serve.app import make_app
+from vivavoz.serve.background import app_in_background
 from vivavoz.serve.settings import ServeSettings
 from vivavoz.serve.sound import SOUND_RATE_HZ, Pcm
 from vivavoz.serve.voices import Voice
@@ -27,7 +25,7 @@ TOKEN = "a token for tests"
 
 def settings(**changes: object) -> ServeSettings:
     """A server that asks for `TOKEN`."""
-    return replace(ServeSettings(token=TOKEN, max_requests_per_minute=10_000), **changes)  # type: ignore[arg-type]
+    return replace(ServeSettings(token=TOKEN, port=0, max_requests_per_minute=10_000), **changes)  # type: ignore[arg-type]
 
 
 def controlled_model() -> Model:
@@ -69,18 +67,8 @@ class Server:
 def serving(wanted: ServeSettings | None = None, *, voice: Voice | None = None, model: Model | None = None) -> Iterator[Server]:
     """Run a server on a port of its own."""
     app = make_app(model or lively_model(tiniest()), wanted or settings(), voice=voice)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=3))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive(), "the server did not start"
-        time.sleep(0.01)
-    try:
-        yield Server(app, server.servers[0].sockets[0].getsockname()[1])
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        assert not thread.is_alive(), "the server did not stop"
+    with app_in_background(app, wanted or settings()) as port:
+        yield Server(app, port)
 
 
 def picture(seed: int = 0) -> bytes:

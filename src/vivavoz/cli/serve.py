@@ -41,18 +41,11 @@ def run(options: argparse.Namespace) -> None:
         import uvicorn
 
         from vivavoz.serve.app import make_app
+        from vivavoz.serve.background import uvicorn_config
     except ImportError as error:
         raise ConfigError(f"no {error.name} to serve with; expected it: pip install 'vivavoz[serve]'") from error
     from vivavoz.engine.weights import load
 
     app = make_app(load(settings.model, runtime=settings.runtime), settings)
     print(f"vivavoz: http://{settings.host}:{settings.port}", file=sys.stderr, flush=True)
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_level="warning",
-        ws_max_size=8_000_000,
-        timeout_graceful_shutdown=5,
-        server_header=False,
-    )
+    uvicorn.Server(uvicorn_config(app, settings)).run()
