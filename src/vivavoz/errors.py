@@ -53,10 +53,6 @@ class NotFoundError(ServeError):
     """An avatar or session that is not, or no longer, there."""
 
 
-class ServerFullError(ServeError):
-    """As many sessions or avatars as the server takes."""
-
-
 class RateLimitError(ServeError):
     """Too many requests in too short a time."""
 

@@ -22,10 +22,6 @@ class AccessError(ServeError):
     """No token, or a wrong one."""
 
 
-class TooLargeError(ServeError):
-    """A request's body is too large."""
-
-
 class Access:
     """A server's door."""
 
@@ -115,26 +111,25 @@ class BodyLimit:
             await _refuse(send, self._max_bytes)
             return
         num_bytes = 0
-        is_answered = False
+        is_refused = False
 
         async def counted() -> Message:
             nonlocal num_bytes
             message = await receive()
             num_bytes += len(message.get("body", b""))
             if num_bytes > self._max_bytes:
-                raise TooLargeError(f"the request has over {self._max_bytes} bytes; send less")
+                raise ServeError(f"the request has over {self._max_bytes} bytes; send less")
             return message
 
         async def watched(message: Message) -> None:
-            nonlocal is_answered
-            is_answered = is_answered or message["type"] == "http.response.start"
-            await send(message)
-
-        try:
-            await self._app(scope, counted, watched)
-        except TooLargeError:
-            if not is_answered:
+            nonlocal is_refused
+            if num_bytes <= self._max_bytes:
+                await send(message)
+            elif not is_refused:  # whatever the app made of the error
+                is_refused = True
                 await _refuse(send, self._max_bytes)
+
+        await self._app(scope, counted, watched)
 
 
 async def _refuse(send: Send, max_bytes: int) -> None:

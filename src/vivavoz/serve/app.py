@@ -14,7 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 import vivavoz
 from vivavoz.engine.model import Model
-from vivavoz.errors import NotFoundError, RateLimitError, ServerFullError, VivavozError
+from vivavoz.errors import CapacityError, NotFoundError, RateLimitError, VivavozError
 from vivavoz.media.crop import CropMode
 from vivavoz.serve.access import TOKEN_PROTOCOL, Access, AccessError, BodyLimit
 from vivavoz.serve.dispatch import error_info
@@ -94,7 +94,7 @@ class Failure(Strict):
     error: ErrorInfo
 
 
-_STATUS: dict[type[VivavozError], int] = {AccessError: 401, NotFoundError: 404, ServerFullError: 503, RateLimitError: 429}
+_STATUS: dict[type[VivavozError], int] = {AccessError: 401, NotFoundError: 404, CapacityError: 503, RateLimitError: 429}
 _ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": Failure} for status in (400, 401, 404, 413, 422, 429, 503)}
 
 
@@ -160,7 +160,7 @@ def make_app(model: Model, settings: ServeSettings, *, voice: Voice | None = Non
     async def readyz() -> dict[str, str]:
         """Whether sessions can be opened."""
         if not house.is_ready or len(house.sessions) >= settings.max_sessions:
-            raise ServerFullError("not ready, or all sessions are taken; try another server")
+            raise CapacityError("not ready, or all sessions are taken; try another server")
         return {"status": "ready"}
 
     @app.get("/metrics", tags=["health"], response_class=PlainTextResponse)
@@ -215,7 +215,7 @@ def make_app(model: Model, settings: ServeSettings, *, voice: Voice | None = Non
     async def connect(session: LiveSession, sdp: str, *, may_speak: bool) -> tuple[str, PeerOutlet]:
         mine = sum(peer.session is session for peer in peers.values())
         if max(session.num_outlets, mine) >= settings.max_viewers:
-            raise ServerFullError(f"the session has {settings.max_viewers} viewers already; close one")
+            raise CapacityError(f"the session has {settings.max_viewers} viewers already; close one")
         peer = PeerOutlet(session, ice_servers, house.metrics)
         peer.id = secrets.token_urlsafe(12)
         peers[peer.id] = peer
@@ -268,7 +268,7 @@ def make_app(model: Model, settings: ServeSettings, *, voice: Voice | None = Non
                 opened = await house.open_session(avatar or "", None)
             elif opened is None or opened.num_outlets >= settings.max_viewers:
                 house.session(session or "")
-                raise ServerFullError(f"the session has {settings.max_viewers} viewers already; close one")
+                raise CapacityError(f"the session has {settings.max_viewers} viewers already; close one")
         except VivavozError as error:
             await _refuse_socket(socket, error, subprotocol)
             return

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from fractions import Fraction
 
 import av
@@ -24,7 +25,7 @@ _KEYFRAME_EVERY = 2 * FRAME_RATE
 
 
 class FragmentedMP4:
-    """Encodes one viewer's moments. Not for the event loop: a picture takes some milliseconds."""
+    """Encodes one viewer's moments. Not for the event loop: a picture takes some milliseconds. Safe to close from another thread."""
 
     def __init__(self, size_px: int) -> None:
         self._sink = _Sink()
@@ -47,29 +48,31 @@ class FragmentedMP4:
         self._video.codec_context.colorspace, self._video.codec_context.color_range = Colorspace.ITU709, ColorRange.MPEG
         self._audio = self._container.add_stream("aac", rate=SOUND_RATE_HZ, layout="mono")
         self._audio.bit_rate = 64_000
-        self._waiting = av.AudioFifo()
+        self._lock = threading.Lock()
         self._first: int | None = None
         self._next = 0
 
     def encode(self, moments: list[Moment]) -> bytes:
         """The bytes that are complete after these moments; times count from the first moment ever given. A gap in the moments
         is a gap in the times, and goes on with a keyframe."""
-        for moment in moments:
-            if self._first is None:
-                self._first = self._next = moment.index
-            has_gap = moment.index != self._next
-            self._next = moment.index + 1
-            self._encode_image(moment, moment.index - self._first, is_key=has_gap)
-            self._encode_sound(moment, moment.index - self._first)
-        return self._sink.take()
+        with self._lock:
+            for moment in moments:
+                if self._first is None:
+                    self._first = self._next = moment.index
+                has_gap = moment.index != self._next
+                self._next = moment.index + 1
+                self._encode_image(moment, moment.index - self._first, is_key=has_gap)
+                self._encode_sound(moment, moment.index - self._first)
+            return self._sink.take()
 
     def close(self) -> bytes:
         """Finish; the last bytes."""
-        if self._first is not None:
-            self._container.mux(self._video.encode(None))
-            self._container.mux(self._audio.encode(None))
-        self._container.close()
-        return self._sink.take()
+        with self._lock:
+            if self._first is not None:
+                self._container.mux(self._video.encode(None))
+                self._container.mux(self._audio.encode(None))
+            self._container.close()
+            return self._sink.take()
 
     def _encode_image(self, moment: Moment, index: int, *, is_key: bool) -> None:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(moment.image), format="rgb24")

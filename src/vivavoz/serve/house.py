@@ -14,7 +14,7 @@ import torch
 
 from vivavoz.engine.avatar import Avatar
 from vivavoz.engine.model import Model
-from vivavoz.errors import ImageError, NotFoundError, ServerFullError
+from vivavoz.errors import CapacityError, ImageError, NotFoundError
 from vivavoz.media.crop import CropMode, crop_portrait
 from vivavoz.media.image import Pixels, read_image
 from vivavoz.serve.metrics import ServerMetrics
@@ -26,6 +26,8 @@ from vivavoz.serve.uploads import check_picture
 from vivavoz.serve.voices import Voice, make_voice
 
 _ROUND_S = 1.0
+_MAX_READING = 2
+"""Uploads decoded at the same time: their pixels take memory."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -51,6 +53,7 @@ class House:
         self.sessions: dict[str, LiveSession] = {}
         self.is_ready = False
         self._num_opening = 0
+        self._reading = asyncio.Semaphore(_MAX_READING)
 
     async def __aenter__(self) -> House:
         if self.settings.threads:
@@ -75,7 +78,11 @@ class House:
         Raises:
             ImageError: a picture that cannot be read, is too large or has no face.
         """
-        images = await asyncio.to_thread(self._read, pictures)
+        most = self.model.preset.generator.max_references
+        if not 1 <= len(pictures) <= most:
+            raise ImageError(f"got {len(pictures)} pictures, expected 1 to {most}: leave some out or add one")
+        async with self._reading:
+            images = await asyncio.to_thread(self._read, pictures)
         size = self.settings.size_px or self.model.preset.output_size
         crops = [await asyncio.to_thread(crop_portrait, image, crop, size) for image in images]
         avatar = await asyncio.wrap_future(
@@ -110,11 +117,11 @@ class House:
         self.metrics.avatars.set(len(self.avatars))
 
     async def open_session(self, avatar_id: str, controls: SessionControls | None, seed: int = 0) -> LiveSession:
-        """Begin a session. Raises `NotFoundError`, `ServerFullError`, or `ConfigError` for controls the preset has not."""
+        """Begin a session. Raises `NotFoundError`, `CapacityError`, or `ConfigError` for controls the preset has not."""
         kept = self.avatar(avatar_id)
         if len(self.sessions) + self._num_opening >= self.settings.max_sessions:
             self.metrics.refused.labels("full").inc()
-            raise ServerFullError(f"all {self.settings.max_sessions} sessions are taken; try again later")
+            raise CapacityError(f"all {self.settings.max_sessions} sessions are taken; try again later")
         self._num_opening += 1
         try:
             session = await LiveSession.open(

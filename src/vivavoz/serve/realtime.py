@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable
 
 import cv2
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -130,11 +131,11 @@ async def _send(socket: WebSocket, session: LiveSession, outlet: SocketOutlet) -
     except (WebSocketDisconnect, RuntimeError, TimeoutError):
         return
     finally:
-        if encoder is not None:
-            encoder.close()
+        if encoder is not None:  # in a thread, after what it may still be encoding there
+            asyncio.get_running_loop().run_in_executor(None, encoder.close)
 
 
-async def _within_time(sending) -> None:  # type: ignore[no-untyped-def]
+async def _within_time(sending: Awaitable[None]) -> None:
     async with asyncio.timeout(_SEND_TIMEOUT_S):
         await sending
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Protocol
 
 from vivavoz.engine.avatar import Avatar
@@ -46,6 +47,8 @@ from vivavoz.serve.voices import Voice
 from vivavoz.timing import FRAME_RATE
 
 Clock = Callable[[], float]
+
+logger = logging.getLogger(__name__)
 
 
 class Outlet(Protocol):
@@ -101,6 +104,7 @@ class LiveSession:
         self._open_response: str | None = None
         self._converter: RateConverter | None = None
         self._speaking: dict[str, asyncio.Task[None]] = {}
+        self._failed: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._texts: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
         self._seat: Seat | None = None
@@ -160,7 +164,7 @@ class LiveSession:
     # Outlets
 
     @contextlib.contextmanager
-    def attached(self, outlet: Outlet):  # type: ignore[no-untyped-def]
+    def attached(self, outlet: Outlet) -> Iterator[LiveSession]:
         """While it lasts, `outlet` gets what the session shows; with no outlet the session stands still."""
         self.attach(outlet)
         try:
@@ -235,16 +239,16 @@ class LiveSession:
 
     def interrupt(self) -> None:
         """Stop speaking now: queued speech, pictures made for it, and the transports' buffers are dropped."""
-        self._open_response = None
         events = self.timeline.interrupt()
         cancelled = {event.id for event in events}
-        for id, task in list(self._speaking.items()):
+        silent = [] if self._open_response is None else [self._open_response]
+        for id, task in self._speaking.items():
             task.cancel()
-            if id not in cancelled:
-                events.append(SpeechEvent(id=id, kind="cancelled", played_s=0.0))
+            silent.append(id)
         while not self._texts.empty():
-            id, _ = self._texts.get_nowait()
-            events += [] if id in cancelled else [SpeechEvent(id=id, kind="cancelled", played_s=0.0)]
+            silent.append(self._texts.get_nowait()[0])
+        self._open_response = None
+        events += [SpeechEvent(id=id, kind="cancelled", played_s=0.0) for id in silent if id not in cancelled]
         self._studio.wake()
         for outlet in list(self._outlets):
             outlet.flush()
@@ -334,10 +338,15 @@ class LiveSession:
 
     # Tasks
 
-    def _start(self, work) -> None:  # type: ignore[no-untyped-def]
+    def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and self.closed_reason is None:
+            self._broke(error)
 
     async def _play(self) -> None:
         """Hand out moments as they become due."""
@@ -390,7 +399,7 @@ class LiveSession:
             self.timeline.complete(id)
         except VivavozError as error:
             self.tell(ErrorEvent(error=ErrorInfo(code="speech_failed", message=str(error))))
-            self.tell(ResponseDone(response=ResponseInfo(id=id, status="failed", played_ms=0)))
+            self._failed.add(id)
             self.timeline.complete(id)
 
     def _sound_of(self, text: str) -> AsyncIterator[Pcm]:
@@ -414,6 +423,10 @@ class LiveSession:
 
     def _on_speech(self, event: SpeechEvent) -> None:
         status = {"started": "in_progress", "finished": "completed", "cancelled": "cancelled"}[event.kind]
+        if event.kind == "finished" and event.id in self._failed:
+            status = "failed"
+        if event.kind != "started":
+            self._failed.discard(event.id)
         response = ResponseInfo(id=event.id, status=status, played_ms=round(1000 * event.played_s))  # type: ignore[arg-type]
         self.tell(ResponseStarted(response=response) if event.kind == "started" else ResponseDone(response=response))
 
@@ -422,12 +435,15 @@ class LiveSession:
         self.timeline.listen(is_speech)
         self.tell(SpeechStarted(audio_start_ms=at_ms) if is_speech else SpeechStopped(audio_end_ms=at_ms))
         detection = self.controls.turn_detection
-        if is_speech and detection is not None and detection.interrupt_response and self.timeline.has_speech:
+        speaks = self.timeline.has_speech or bool(self._speaking) or not self._texts.empty() or self._open_response is not None
+        if is_speech and detection is not None and detection.interrupt_response and speaks:
             self.interrupt()
 
     def _apply(self, controls: SessionControls) -> None:
         self.timeline.wish_state(controls.state)
         self._hearing.detection = controls.turn_detection
+        if controls.turn_detection is None:
+            self._hearing.end_turn()
         if self._seat is not None:
             self._seat.wishes = _wishes(controls)
 
@@ -436,9 +452,10 @@ class LiveSession:
         if wishes != StreamControls():
             wishes.check(self.avatar.model.preset.generator)
 
-    def _broke(self, error: Exception) -> None:
+    def _broke(self, error: BaseException) -> None:
+        logger.error("session %s broke", self.id, exc_info=error)
         self._metrics.errors.inc()
-        self.tell(ErrorEvent(error=ErrorInfo(code="internal", message=f"pictures cannot be made: {type(error).__name__}")))
+        self.tell(ErrorEvent(error=ErrorInfo(code="internal", message="the session broke; open another")))
         self._start(self.close("internal error"))
 
 

@@ -237,5 +237,5 @@ def parse_ice_servers(text: str) -> list[RTCIceServer]:
 
 def _check_offer(sdp: str) -> None:
     media = SessionDescription.parse(sdp).media
-    if not any(part.kind in ("audio", "video") and part.direction in ("recvonly", "sendrecv") for part in media):
+    if not any(part.kind in ("audio", "video") and part.direction in ("recvonly", "sendrecv", None) for part in media):
         raise ProtocolError("the offer receives neither video nor audio; expected one of them recvonly or sendrecv", param="sdp")
