@@ -31,8 +31,9 @@ from websockets.asyncio.client import ClientConnection
 
 from vivavoz.errors import ServeError
 from vivavoz.media.image import Pixels
-from vivavoz.serve.protocol import AudioFormat, OutputFrame, ServerEvent, SessionClosed, SessionCreated, SessionInfo, encode_bytes
+from vivavoz.serve.protocol import AudioFormat, OutputFrame, ServerEvent, SessionClosed, SessionCreated, SessionInfo
 from vivavoz.serve.sound import Pcm, pcm_from_bytes
+from vivavoz.serve.wire import encode_bytes
 
 _SERVER_EVENTS: TypeAdapter[ServerEvent] = TypeAdapter(ServerEvent)
 

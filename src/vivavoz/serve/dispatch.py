@@ -6,13 +6,14 @@ from vivavoz.errors import ProtocolError, ServeError, VivavozError
 from vivavoz.serve import protocol
 from vivavoz.serve.protocol import ErrorEvent, ErrorInfo
 from vivavoz.serve.session import LiveSession, Outlet
+from vivavoz.serve.wire import decode_sound, parse_client_event
 
 
 def handle(session: LiveSession, outlet: Outlet, text: str | bytes) -> None:
     """Do what an event asks for; what is wrong with it is told to `outlet`, and the session goes on."""
     event_id = None
     try:
-        event = protocol.parse_client_event(text)
+        event = parse_client_event(text)
         event_id = event.event_id
         _do(session, outlet, event)
     except VivavozError as error:
@@ -33,7 +34,7 @@ def _do(session: LiveSession, outlet: Outlet, event: protocol.ClientEvent) -> No
         case protocol.SessionUpdate():
             session.update(event.session)
         case protocol.InputAudioAppend():
-            session.hear(protocol.decode_sound(event.audio), rate_hz)
+            session.hear(decode_sound(event.audio), rate_hz)
         case protocol.InputAudioCommit():
             session.commit_hearing()
             outlet.tell(protocol.InputAudioCommitted())
@@ -46,14 +47,14 @@ def _do(session: LiveSession, outlet: Outlet, event: protocol.ClientEvent) -> No
             if event.response.text is not None:
                 session.say(event.response.text)
             elif event.response.audio is not None:
-                samples = protocol.decode_sound(event.response.audio)
+                samples = decode_sound(event.response.audio)
                 session.begin_speech()
                 session.push_speech(samples, rate_hz)
                 session.end_speech()
             else:
                 session.begin_speech()
         case protocol.ResponseAudioAppend():
-            session.push_speech(protocol.decode_sound(event.audio), rate_hz)
+            session.push_speech(decode_sound(event.audio), rate_hz)
         case protocol.ResponseAudioDone():
             session.end_speech()
         case protocol.ResponseCancel():

@@ -25,7 +25,7 @@ _KEYFRAME_EVERY = 2 * FRAME_RATE
 
 
 class FragmentedMP4:
-    """Encodes one viewer's moments. Not for the event loop: a picture takes some milliseconds. Safe to close from another thread."""
+    """Encodes one viewer's moments. A picture takes some milliseconds, so not in the event loop; any thread may close it."""
 
     def __init__(self, size_px: int) -> None:
         self._sink = _Sink()

@@ -6,18 +6,12 @@ mono, at the rate the session was told. An unknown field is an error that names 
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from vivavoz.engine.controls import Expression, State
-from vivavoz.errors import ProtocolError
-from vivavoz.serve.sound import Pcm, pcm_from_bytes
 
-MAX_EVENT_BYTES = 4_000_000
-"""Longest event a client may send."""
 MAX_TEXT_LETTERS = 4_000
 """Longest text of one response."""
 
@@ -187,7 +181,6 @@ ClientEvent = Annotated[
     | ResponseCancel,
     Field(discriminator="type"),
 ]
-CLIENT_EVENTS: TypeAdapter[ClientEvent] = TypeAdapter(ClientEvent)
 
 
 class SessionCreated(Strict):
@@ -359,50 +352,3 @@ ServerEvent = (
     | Metrics
     | ErrorEvent
 )
-
-
-def parse_client_event(text: str | bytes) -> ClientEvent:
-    """Read a client's event. Raises `ProtocolError` for anything else, which names the field that is wrong."""
-    if len(text) > MAX_EVENT_BYTES:
-        raise ProtocolError(
-            f"got an event of {len(text)} bytes, expected at most {MAX_EVENT_BYTES}: send sound in smaller pieces"
-        )
-    try:
-        return CLIENT_EVENTS.validate_json(text)
-    except ValidationError as error:
-        raise protocol_error(error) from error
-
-
-def protocol_error(error: ValidationError) -> ProtocolError:
-    """The first thing that is wrong, in one line."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    types = {"session.update", "response.create", *_CLIENT_TYPES}
-    param = ".".join(str(part) for part in first["loc"] if part not in types)
-    what = "unknown field" if first["type"] == "extra_forbidden" else first["msg"]
-    return ProtocolError(f"{param or 'event'}: {what}", param=param or None)
-
-
-_CLIENT_TYPES = [
-    "input_audio_buffer.append",
-    "input_audio_buffer.commit",
-    "input_audio_buffer.clear",
-    "response.audio.append",
-    "response.audio.done",
-    "response.cancel",
-]
-
-
-def decode_sound(audio: str) -> Pcm:
-    """Samples `(N,)` from base64. Raises `ProtocolError` for anything else."""
-    try:
-        data = base64.b64decode(audio, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ProtocolError("audio: not base64; expected base64 of 16-bit samples", param="audio") from error
-    if len(data) % 2:
-        raise ProtocolError(f"audio: {len(data)} bytes; expected whole 16-bit samples, two bytes each", param="audio")
-    return pcm_from_bytes(data)
-
-
-def encode_bytes(data: bytes) -> str:
-    """Base64."""
-    return base64.b64encode(data).decode("ascii")

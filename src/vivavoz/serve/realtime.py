@@ -20,10 +20,10 @@ from vivavoz.serve.protocol import (
     ServerEvent,
     SessionClosed,
     SessionCreated,
-    encode_bytes,
 )
 from vivavoz.serve.session import LiveSession
 from vivavoz.serve.timeline import Moment
+from vivavoz.serve.wire import encode_bytes
 from vivavoz.timing import FRAME_RATE
 
 _MAX_WAITING_MOMENTS = 2 * FRAME_RATE

@@ -12,12 +12,11 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Protocol
 
 from vivavoz.engine.avatar import Avatar
 from vivavoz.engine.controls import State, StreamControls
-from vivavoz.errors import ServeError, VivavozError
 from vivavoz.serve.hearing import Hearing
 from vivavoz.serve.metrics import ServerMetrics
 from vivavoz.serve.protocol import (
@@ -26,10 +25,6 @@ from vivavoz.serve.protocol import (
     ErrorInfo,
     Metrics,
     OutputFlush,
-    ResponseCreated,
-    ResponseDone,
-    ResponseInfo,
-    ResponseStarted,
     ServerEvent,
     SessionClosed,
     SessionControls,
@@ -40,9 +35,10 @@ from vivavoz.serve.protocol import (
     SpeechStopped,
 )
 from vivavoz.serve.settings import ServeSettings
-from vivavoz.serve.sound import SOUND_RATE_HZ, Pcm, RateConverter
+from vivavoz.serve.sound import SOUND_RATE_HZ, Pcm
+from vivavoz.serve.speaker import Speaker
 from vivavoz.serve.studio import Seat, Studio
-from vivavoz.serve.timeline import Moment, SpeechEvent, Timeline
+from vivavoz.serve.timeline import Moment, Timeline
 from vivavoz.serve.voices import Voice
 from vivavoz.timing import FRAME_RATE
 
@@ -90,7 +86,6 @@ class LiveSession:
         self.closed_reason: str | None = None
         self._clock = clock
         self._studio = studio
-        self._voice = voice
         self._settings = settings
         self._metrics = metrics
         self.timeline = Timeline(
@@ -98,15 +93,11 @@ class LiveSession:
             num_steps=avatar.model.preset.sampling.num_steps,
             jitter_s=settings.speech_jitter_ms / 1000,
         )
+        self._speaker = Speaker(self.timeline, voice=voice, settings=settings, clock=clock, tell=self.tell, wake=studio.wake)
         self._hearing = Hearing(self._heard)
         self._outlets: list[Outlet] = []
         self._state: State = "idle"
-        self._open_response: str | None = None
-        self._converter: RateConverter | None = None
-        self._speaking: dict[str, asyncio.Task[None]] = {}
-        self._failed: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._texts: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
         self._seat: Seat | None = None
         self._num_shown = 0
         self._shown_at_s: deque[float] = deque(maxlen=2 * FRAME_RATE)
@@ -157,7 +148,7 @@ class LiveSession:
         )
         session._apply(session.controls)
         session._start(session._play())
-        session._start(session._speak_texts())
+        session._start(session._speaker.run())
         session._start(session._report())
         return session
 
@@ -202,17 +193,14 @@ class LiveSession:
     # Speaking
 
     def say(self, text: str) -> str:
-        """Say a text after what is being said; the response's name."""
-        id = self._begin_response()
-        self._texts.put_nowait((id, text))
-        return id
+        """Say a text after what is being said; the response's name. Raises `ServeError` when too much waits."""
+        self.used_at_s = self._clock()
+        return self._speaker.say(text)
 
     def begin_speech(self) -> str:
         """Begin a response whose sound `push_speech` brings; an open one is ended."""
-        self.end_speech()
-        self._open_response = self._begin_response()
-        self._converter = None
-        return self._open_response
+        self.used_at_s = self._clock()
+        return self._speaker.begin()
 
     def push_speech(self, samples: Pcm, rate_hz: int) -> None:
         """Sound `(N,)` int16 of the open response (one is begun if need be), faster or slower than real time.
@@ -220,41 +208,20 @@ class LiveSession:
         Raises:
             ServeError: more speech is queued than the server takes.
         """
-        if self._open_response is None:
-            self.begin_speech()
-        assert self._open_response is not None
-        self._check_room(len(samples) / rate_hz)
-        if self._converter is None or self._converter.rate_hz != rate_hz:
-            self._converter = RateConverter(rate_hz)
-        self.timeline.speak(self._open_response, self._converter.push(samples), self._clock())
-        self._studio.wake()
+        self.used_at_s = self._clock()
+        self._speaker.push(samples, rate_hz)
 
     def end_speech(self) -> None:
         """The open response, if any, has all its sound."""
-        if self._open_response is not None:
-            if self._converter is not None:
-                self.timeline.speak(self._open_response, self._converter.flush(), self._clock())
-            self.timeline.complete(self._open_response)
-            self._open_response = None
+        self._speaker.end()
 
     def interrupt(self) -> None:
         """Stop speaking now: queued speech, pictures made for it, and the transports' buffers are dropped."""
-        events = self.timeline.interrupt()
-        cancelled = {event.id for event in events}
-        silent = [] if self._open_response is None else [self._open_response]
-        for id, task in self._speaking.items():
-            task.cancel()
-            silent.append(id)
-        while not self._texts.empty():
-            silent.append(self._texts.get_nowait()[0])
-        self._open_response = None
-        events += [SpeechEvent(id=id, kind="cancelled", played_s=0.0) for id in silent if id not in cancelled]
+        self._speaker.interrupt()
         self._studio.wake()
         for outlet in list(self._outlets):
             outlet.flush()
         self.tell(OutputFlush(time_ms=self._num_shown * 1000 // FRAME_RATE))
-        for event in events:
-            self._on_speech(event)
         self._metrics.interrupts.inc()
 
     # Listening
@@ -324,7 +291,7 @@ class LiveSession:
             return
         self.closed_reason = reason
         self.tell(SessionClosed(reason=reason))
-        tasks = [*self._tasks, *self._speaking.values()]
+        tasks = list(self._tasks)
         current = asyncio.current_task()
         for task in tasks:
             if task is not current:
@@ -356,7 +323,7 @@ class LiveSession:
             for moment in moments:
                 self._show(moment)
             for event in events:
-                self._on_speech(event)
+                self._speaker.happened(event)
 
     def _show(self, moment: Moment) -> None:
         if self._num_shown == 0 and self._attached_at_s is not None:
@@ -381,66 +348,19 @@ class LiveSession:
             if timeline.is_running:
                 self.tell(Metrics(metrics=self.measures()))
 
-    async def _speak_texts(self) -> None:
-        """Have texts spoken, one after the other."""
-        while True:
-            id, text = await self._texts.get()
-            task = self._speaking[id] = asyncio.create_task(self._speak(id, text))
-            await asyncio.wait([task])
-            self._speaking.pop(id, None)
-
-    async def _speak(self, id: str, text: str) -> None:
-        try:
-            async for samples in self._sound_of(text):
-                while self.timeline.queued_s > self._settings.max_queued_speech_s / 2:
-                    await asyncio.sleep(0.2)
-                self.timeline.speak(id, samples, self._clock())
-                self._studio.wake()
-            self.timeline.complete(id)
-        except VivavozError as error:
-            self.tell(ErrorEvent(error=ErrorInfo(code="speech_failed", message=str(error))))
-            self._failed.add(id)
-            self.timeline.complete(id)
-
-    def _sound_of(self, text: str) -> AsyncIterator[Pcm]:
-        return self._voice.speak(text, self.controls.voice)
-
     # Parts
-
-    def _begin_response(self) -> str:
-        self.used_at_s = self._clock()
-        self._check_room(0.0)
-        if self._texts.qsize() >= self._settings.max_queued_texts:
-            raise ServeError(f"{self._texts.qsize()} texts wait to be spoken already; wait for response.done, or cancel them")
-        id = f"resp_{secrets.token_urlsafe(9)}"
-        self.tell(ResponseCreated(response=ResponseInfo(id=id, status="in_progress", played_ms=0)))
-        return id
-
-    def _check_room(self, more_s: float) -> None:
-        most_s = self._settings.max_queued_speech_s
-        if self.timeline.queued_s + more_s > most_s:
-            raise ServeError(f"over {most_s:.0f} s of speech would be queued, expected less: send it later, or cancel first")
-
-    def _on_speech(self, event: SpeechEvent) -> None:
-        status = {"started": "in_progress", "finished": "completed", "cancelled": "cancelled"}[event.kind]
-        if event.kind == "finished" and event.id in self._failed:
-            status = "failed"
-        if event.kind != "started":
-            self._failed.discard(event.id)
-        response = ResponseInfo(id=event.id, status=status, played_ms=round(1000 * event.played_s))  # type: ignore[arg-type]
-        self.tell(ResponseStarted(response=response) if event.kind == "started" else ResponseDone(response=response))
 
     def _heard(self, is_speech: bool, at_ms: int) -> None:
         """The user began or stopped to speak."""
         self.timeline.listen(is_speech)
         self.tell(SpeechStarted(audio_start_ms=at_ms) if is_speech else SpeechStopped(audio_end_ms=at_ms))
         detection = self.controls.turn_detection
-        speaks = self.timeline.has_speech or bool(self._speaking) or not self._texts.empty() or self._open_response is not None
-        if is_speech and detection is not None and detection.interrupt_response and speaks:
+        if is_speech and detection is not None and detection.interrupt_response and self._speaker.is_busy:
             self.interrupt()
 
     def _apply(self, controls: SessionControls) -> None:
         self.timeline.wish_state(controls.state)
+        self._speaker.voice_name = controls.voice
         self._hearing.detection = controls.turn_detection
         if controls.turn_detection is None:
             self._hearing.end_turn()

@@ -10,8 +10,8 @@ import pytest
 
 from vivavoz.errors import ProtocolError
 from vivavoz.serve import protocol
-from vivavoz.serve.protocol import decode_sound, parse_client_event
 from vivavoz.serve.protocol_page import page
+from vivavoz.serve.wire import MAX_EVENT_BYTES, decode_sound, parse_client_event
 
 EVENTS = [
     {"type": "session.update", "session": {"state": "listening", "gaze_rad": [0.1, -0.1], "turn_detection": None}},
@@ -82,7 +82,7 @@ def test_what_is_no_event_is_an_error(text: str | bytes) -> None:
 
 def test_an_event_that_is_too_long_is_not_even_read() -> None:
     with pytest.raises(ProtocolError, match="at most"):
-        parse_client_event(b" " * (protocol.MAX_EVENT_BYTES + 1))
+        parse_client_event(b" " * (MAX_EVENT_BYTES + 1))
 
 
 def test_sound_is_read_and_what_is_none_refused() -> None:
