@@ -345,7 +345,7 @@ def test_a_reader_that_does_not_read_costs_bounded_memory_and_no_neighbour(serve
                     message = json.loads(await asyncio.wait_for(eager.recv(), 60))
                     num_frames += message["type"] == "output.frame"
             outlets = server.house.sessions[session["id"]]._outlets
-            assert all(len(outlet._moments) <= 50 for outlet in outlets)
+            assert all(outlet._num_moments <= 50 and len(outlet._waiting) <= 1_050 for outlet in outlets)
             lazy.transport.abort()
 
     asyncio.run(check())

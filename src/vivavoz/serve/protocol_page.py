@@ -140,7 +140,7 @@ def _comments(model: type[BaseModel]) -> dict[str, str]:
     comments: dict[str, str] = {}
     for part in reversed(model.__mro__):
         if part is not BaseModel and issubclass(part, BaseModel) and part.__module__ == protocol.__name__:
-            found = re.findall(r'^    (\w+): .*\n    """(.*?)"""', inspect.getsource(part), re.MULTILINE | re.DOTALL)
+            found = re.findall(r'^    (\w+): [^\n]*\n    """(.*?)"""', inspect.getsource(part), re.MULTILINE | re.DOTALL)
             comments |= {name: " ".join(text.split()) for name, text in found}
     return comments
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable
+from dataclasses import replace
 
 import cv2
+import numpy as np
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from vivavoz.serve.dispatch import handle
@@ -33,51 +35,56 @@ _MAX_WAITING_EVENTS = 1_000
 
 
 class SocketOutlet:
-    """What waits to be sent to one WebSocket; bounded."""
+    """What waits to be sent to one WebSocket, in order; bounded."""
 
     def __init__(self, metrics: ServerMetrics) -> None:
-        self._moments: deque[Moment] = deque()
-        self._events: deque[ServerEvent] = deque()
+        self._waiting: deque[Moment | ServerEvent] = deque()
         self._changed = asyncio.Event()
         self._metrics = metrics
+        self._num_moments = 0
         self._num_dropped = 0
-        self.is_over = False
 
     def show(self, moment: Moment) -> None:
         """See `Outlet`."""
-        if len(self._moments) >= _MAX_WAITING_MOMENTS:
-            self._num_dropped += len(self._moments)
-            self._metrics.dropped.inc(len(self._moments))
-            self._moments.clear()
-        self._moments.append(moment)
+        if self._num_moments >= _MAX_WAITING_MOMENTS:
+            self._waiting = deque(item for item in self._waiting if not isinstance(item, Moment))
+            self._num_dropped += self._num_moments
+            self._metrics.dropped.inc(self._num_moments)
+            self._num_moments = 0
+        if self._num_dropped and self._num_moments == 0:
+            self.tell(OutputDropped(num_frames=self._num_dropped, time_ms=moment.index * 1000 // FRAME_RATE))
+            self._num_dropped = 0
+        self._waiting.append(moment)
+        self._num_moments += 1
         self._changed.set()
 
     def tell(self, event: ServerEvent) -> None:
         """See `Outlet`."""
-        if len(self._events) < _MAX_WAITING_EVENTS:
-            self._events.append(event)
-        self.is_over = self.is_over or isinstance(event, SessionClosed)
+        if len(self._waiting) < _MAX_WAITING_EVENTS:
+            self._waiting.append(event)
         self._changed.set()
 
     def flush(self) -> None:
         """See `Outlet`. Moments that wait keep their pictures and lose their sound: the clock goes on."""
-        self._moments = deque(
-            Moment(index=one.index, image=one.image, sound=one.sound * 0, state=one.state, is_repeat=one.is_repeat)
-            for one in self._moments
+        self._waiting = deque(
+            replace(item, sound=np.zeros_like(item.sound)) if isinstance(item, Moment) else item for item in self._waiting
         )
 
-    async def take(self) -> tuple[list[ServerEvent], list[Moment]]:
-        """Wait for something to send."""
+    async def take(self) -> list[list[Moment] | ServerEvent]:
+        """Wait for something to send; gives all that waits, with moments that follow each other together."""
         await self._changed.wait()
         self._changed.clear()
-        events, moments = list(self._events), list(self._moments)
-        self._events.clear()
-        self._moments.clear()
-        if self._num_dropped and moments:
-            time_ms = moments[0].index * 1000 // FRAME_RATE
-            events.append(OutputDropped(num_frames=self._num_dropped, time_ms=time_ms))
-            self._num_dropped = 0
-        return events, moments
+        taken: list[list[Moment] | ServerEvent] = []
+        for item in self._waiting:
+            if not isinstance(item, Moment):
+                taken.append(item)
+            elif taken and isinstance(taken[-1], list):
+                taken[-1].append(item)
+            else:
+                taken.append([item])
+        self._waiting.clear()
+        self._num_moments = 0
+        return taken
 
 
 async def serve_socket(socket: WebSocket, session: LiveSession, metrics: ServerMetrics) -> None:
@@ -109,25 +116,21 @@ async def _send(socket: WebSocket, session: LiveSession, outlet: SocketOutlet) -
     encoder: FragmentedMP4 | None = None
     try:
         while True:
-            events, moments = await outlet.take()
-            for event in events:
-                await _within_time(socket.send_text(event.model_dump_json()))
-            output = session.controls.output
-            if moments and output.type == "mp4":
-                if encoder is None:
-                    encoder = await asyncio.to_thread(FragmentedMP4, session.avatar.size)
-                    await _within_time(socket.send_text(OutputStarted(mime=MIME).model_dump_json()))
-                data = await asyncio.to_thread(encoder.encode, moments)
-                if data:
-                    await _within_time(socket.send_bytes(data))
-            elif moments and output.type == "jpeg":
-                for text in await asyncio.to_thread(_frames, moments, output):
-                    await _within_time(socket.send_text(text))
-            if outlet.is_over and not events:
-                return
-            if outlet.is_over:
-                await _within_time(socket.close(1000, session.closed_reason or "closed"))
-                return
+            for item in await outlet.take():
+                if not isinstance(item, list):
+                    await _within_time(socket.send_text(item.model_dump_json()))
+                    if isinstance(item, SessionClosed):
+                        await _within_time(socket.close(1000, item.reason[:120]))
+                        return
+                elif (output := session.controls.output).type == "mp4":
+                    if encoder is None:
+                        encoder = await asyncio.to_thread(FragmentedMP4, session.avatar.size)
+                        await _within_time(socket.send_text(OutputStarted(mime=MIME).model_dump_json()))
+                    if data := await asyncio.to_thread(encoder.encode, item):
+                        await _within_time(socket.send_bytes(data))
+                elif output.type == "jpeg":
+                    for text in await asyncio.to_thread(_frames, item, output):
+                        await _within_time(socket.send_text(text))
     except (WebSocketDisconnect, RuntimeError, TimeoutError):
         return
     finally:
