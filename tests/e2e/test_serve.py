@@ -8,19 +8,34 @@ import io
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import av
 import httpx
 import numpy as np
 import pytest
+import skimage.data
 import websockets
 from numpy.typing import NDArray
 
 from tests.serving import TOKEN, Server, controlled_model, picture, serving, tone
+from vivavoz.audio.reading import read_audio
+from vivavoz.cli.main import main
 from vivavoz.client import connect, picture_of, sound_of
-from vivavoz.serve.protocol import OutputFlush, OutputFrame, ResponseDone, ResponseStarted
+from vivavoz.media.image import write_image
+from vivavoz.media.video import read_video
+from vivavoz.serve.protocol import (
+    AvatarStateChanged,
+    OutputFlush,
+    OutputFrame,
+    ResponseDone,
+    ResponseStarted,
+    SpeechStarted,
+    SpeechStopped,
+)
 from vivavoz.serve.sound import SOUND_RATE_HZ, Pcm
+from vivavoz.timing import SAMPLE_RATE_HZ
 
 
 class Beeper:
@@ -171,9 +186,11 @@ def test_a_session_takes_two_viewers_and_they_see_the_same_clock(server: Server)
 
 def test_webrtc_carries_picture_sound_and_events(server: Server) -> None:
     session = server.session()
-    seen = asyncio.run(
-        _peer(server, session, until=lambda seen: "response.done" in seen["events"] and seen["video"] > 5, text="Hello.")
-    )
+
+    def has_all(seen: dict[str, Any]) -> bool:
+        return "response.done" in seen["events"] and seen["video"] > 5
+
+    seen = asyncio.run(_peer(server, session, until=has_all, text="Hello."))
     assert seen["loudest"] > 1000
     assert seen["events"][0] == "session.created"
     assert "response.started" in seen["events"]
@@ -269,6 +286,34 @@ async def _peer(server: Server, session: dict[str, str], *, until: Callable[[dic
     return seen
 
 
+def test_the_users_voice_stops_the_avatar_and_makes_it_listen(server: Server) -> None:
+    """A recorded sentence in the microphone, while the avatar speaks."""
+    voice = (read_audio(Path(__file__).parents[2] / "examples" / "speech.flac")[: 2 * SAMPLE_RATE_HZ] * 32767).astype(np.int16)
+
+    async def talk() -> list[Any]:
+        events: list[Any] = []
+        async with connect(server.url, avatar_id=server.avatar(), token=TOKEN, audio_rate_hz=16_000) as avatar:
+            await avatar.begin_speech()
+            await avatar.push_speech(tone(60, 16_000))
+            await avatar.end_speech()
+            async for event in avatar:
+                events.append(event)
+                if isinstance(event, ResponseStarted):
+                    await avatar.hear(voice)
+                if isinstance(event, AvatarStateChanged) and event.state == "listening":
+                    await avatar.hear(np.zeros(SAMPLE_RATE_HZ, np.int16))
+                if isinstance(event, SpeechStopped):
+                    break
+        return events
+
+    events = asyncio.run(talk())
+    kinds = [event.type for event in events]
+    assert kinds.index("input_audio_buffer.speech_started") < kinds.index("output.flush") < kinds.index("response.done")
+    started = next(event for event in events if isinstance(event, SpeechStarted))
+    assert started.audio_start_ms < 1000
+    assert next(event for event in events if isinstance(event, ResponseDone)).response.status == "cancelled"
+
+
 def test_metrics_and_health(server: Server) -> None:
     with server.client(token=None) as client:
         assert client.get("/healthz").json() == {"status": "ok"}
@@ -308,3 +353,16 @@ def test_sound_is_taken_in_base64_at_the_rate_that_was_agreed(server: Server) ->
 
     heard = np.flatnonzero(np.abs(asyncio.run(talk())) > 100)
     assert heard[-1] - heard[0] == pytest.approx(0.5 * SOUND_RATE_HZ, rel=0.03)
+
+
+def test_talk_writes_what_the_avatar_says(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    portrait, video = tmp_path / "astronaut.png", tmp_path / "talk.mp4"
+    write_image(portrait, skimage.data.astronaut())
+    options = ["--url", server.url, "--token", TOKEN, "-o", str(video)]
+    assert main(["talk", str(portrait), "--say", "Hello.", *options]) == 0
+    assert "talk.mp4" in capsys.readouterr().out
+    film = read_video(video)
+    assert (film.width, film.height, float(film.frame_rate)) == (64, 64, 25.0)
+    assert np.abs(film.samples()).max() > 0.1
+    assert main(["talk", str(portrait), "--say", "Hello.", "--url", server.url, "--token", "wrong", "-o", str(video)]) == 2
+    assert "token" in capsys.readouterr().err

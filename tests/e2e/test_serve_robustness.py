@@ -53,7 +53,7 @@ def is_alive(server: Server) -> bool:
         {"Authorization": f"Basic {TOKEN}"},
         {"Authorization": f"Bearer {TOKEN[:-1]}"},
         {"Authorization": f"Bearer {TOKEN}x"},
-        {"Authorization": "Bearer "},
+        {"Authorization": "Bearer"},
         {"Authorization": "Bearer \xe4".encode("latin-1")},
         {"Cookie": f"token={TOKEN}"},
     ],
@@ -193,6 +193,7 @@ def blank(size: tuple[int, int]) -> bytes:
         (blank((2_100, 2_000)), "megapixels"),  # real, and a few kilobytes
         (blank((10, 10)), "at least 64"),
     ],
+    ids=["empty", "gif", "svg", "eps", "huge", "large", "no pixels", "cut short", "blank and large", "too small"],
 )
 def test_pictures_that_are_none_or_bombs_are_refused(server: Server, data: bytes, message: str) -> None:
     with server.client() as client:
@@ -240,6 +241,7 @@ def test_paths_lead_nowhere(server: Server, path: str) -> None:
         SDP + "a=group:BUNDLE 0 1 2 3\r\n" * 500,
         "\x00\xff" * 100,
     ],
+    ids=["empty", "version", "no media", "no direction", "no port", "data only", "no transport", "many groups", "noise"],
 )
 def test_a_malformed_offer_is_refused_and_leaves_nothing(server: Server, sdp: str) -> None:
     session = server.session()
