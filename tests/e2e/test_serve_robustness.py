@@ -271,24 +271,23 @@ def test_malformed_events_are_answered_and_the_session_goes_on(server: Server) -
         (json.dumps({"type": "input_audio_buffer.append", "audio": loud}), "refused"),
     ]
 
-    async def check() -> list[str]:
-        url = f"ws://127.0.0.1:{server.port}/v1/realtime?avatar={server.avatar()}"
-        codes: list[str] = []
-        async with websockets.connect(url, additional_headers=HEADERS, max_size=None) as socket:
-            await socket.send('{"type": "session.update", "session": {"output": {"type": "none"}}}')
-            for text, _ in wrong:
-                await socket.send(text)
-                while True:
-                    message = json.loads(await asyncio.wait_for(socket.recv(), 60))
-                    if message["type"] == "error":
-                        codes.append(message["error"]["code"])
-                        break
-            await socket.send('{"type": "input_audio_buffer.clear", "event_id": "last"}')
-            while json.loads(await asyncio.wait_for(socket.recv(), 60))["type"] != "input_audio_buffer.cleared":
-                pass
-        return codes
+    async def answer_to(socket: websockets.ClientConnection, text: str | bytes, kind: str) -> dict[str, Any]:
+        await socket.send(text)
+        async with asyncio.timeout(60):
+            while True:
+                message = json.loads(await socket.recv())
+                if message["type"] == kind:
+                    return message
 
-    assert asyncio.run(check()) == [code for _, code in wrong]
+    async def check() -> None:
+        url = f"ws://127.0.0.1:{server.port}/v1/realtime?avatar={server.avatar()}"
+        async with websockets.connect(url, additional_headers=HEADERS, max_size=None) as socket:
+            await answer_to(socket, '{"type": "session.update", "session": {"output": {"type": "none"}}}', "session.updated")
+            for text, code in wrong:
+                assert (await answer_to(socket, text, "error"))["error"]["code"] == code
+            await answer_to(socket, '{"type": "input_audio_buffer.clear"}', "input_audio_buffer.cleared")
+
+    asyncio.run(check())
 
 
 # Who leaves

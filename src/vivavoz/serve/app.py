@@ -24,7 +24,7 @@ from vivavoz.serve.realtime import serve_socket
 from vivavoz.serve.session import LiveSession
 from vivavoz.serve.settings import ServeSettings
 from vivavoz.serve.voices import Voice
-from vivavoz.serve.webrtc import PeerOutlet, parse_ice_servers
+from vivavoz.serve.webrtc import PeerOutlet, ice_link, parse_ice_servers
 
 RETRY_AFTER_S = 5
 
@@ -48,11 +48,20 @@ class SessionOrder(Strict):
     seed: int = Field(0, ge=0, lt=2**63)
 
 
+class IceServer(Strict):
+    """A STUN or TURN server, as `RTCPeerConnection` takes it."""
+
+    urls: str
+    username: str | None = None
+    credential: str | None = None
+
+
 class OpenedSession(Strict):
-    """A session, and the secret that lets a browser into it and nothing else."""
+    """A session, the secret that lets a browser into it and nothing else, and what its WebRTC needs."""
 
     session: SessionInfo
     client_secret: str
+    ice_servers: list[IceServer]
 
 
 class SessionStatus(Strict):
@@ -185,7 +194,8 @@ def make_app(model: Model, settings: ServeSettings, *, voice: Voice | None = Non
     async def open_session(order: SessionOrder) -> OpenedSession:
         """Open a session. It begins to move when something is connected to it."""
         session = await house.open_session(order.avatar_id, order.controls, order.seed)
-        return OpenedSession(session=session.info(), client_secret=session.secret)
+        mine = [IceServer(urls=one.urls, username=one.username, credential=one.credential) for one in ice_servers]
+        return OpenedSession(session=session.info(), client_secret=session.secret, ice_servers=mine)
 
     @app.get("/v1/sessions/{session_id}", tags=["sessions"], responses=_ERRORS)
     async def get_session(session: Inside) -> SessionStatus:
@@ -244,7 +254,10 @@ def make_app(model: Model, settings: ServeSettings, *, voice: Voice | None = Non
         body = (await request.body())[:100_000].decode("utf-8", errors="replace")
         sdp, peer = await connect(session, body, may_speak=False)
         location = f"/v1/sessions/{session.id}/whep/{peer.id}"
-        return Response(sdp, 201, {"Location": location, "ETag": f'"{peer.id}"'}, "application/sdp")
+        headers = {"Location": location, "ETag": f'"{peer.id}"'}
+        if ice_servers:
+            headers["Link"] = ", ".join(map(ice_link, ice_servers))
+        return Response(sdp, 201, headers, "application/sdp")
 
     @app.delete("/v1/sessions/{session_id}/whep/{viewer_id}", tags=["webrtc"], responses=_ERRORS)
     async def end_whep(session: Inside, viewer_id: str) -> Response:

@@ -10,7 +10,7 @@ import fractions
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import av
 import numpy as np
@@ -233,6 +233,15 @@ def parse_ice_servers(text: str) -> list[RTCIceServer]:
             RTCIceServer(urls=f"{scheme}:{address}", username=unquote(user) or None, credential=unquote(password) or None)
         )
     return servers
+
+
+def ice_link(server: RTCIceServer) -> str:
+    """A server as WHEP's `Link` header names it."""
+    link = f'<{server.urls}>; rel="ice-server"'
+    if server.username:
+        user, password = quote(server.username), quote(server.credential or "")
+        link += f'; username="{user}"; credential="{password}"; credential-type="password"'
+    return link
 
 
 def _check_offer(sdp: str) -> None:

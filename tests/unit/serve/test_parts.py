@@ -15,7 +15,7 @@ from vivavoz.serve.access import RateLimit
 from vivavoz.serve.fragmented import FragmentedMP4
 from vivavoz.serve.sound import SAMPLES_PER_MOMENT, SOUND_RATE_HZ, RateConverter, pcm_from_bytes
 from vivavoz.serve.timeline import Moment
-from vivavoz.serve.webrtc import parse_ice_servers
+from vivavoz.serve.webrtc import ice_link, parse_ice_servers
 
 
 def moment(index: int) -> Moment:
@@ -89,6 +89,8 @@ def test_ice_servers_are_read_and_nonsense_is_refused_without_its_password() -> 
     stun, turn = parse_ice_servers("stun:stun.test:3478, turn:anna:p%40ss@turn.test:3478")
     assert (stun.urls, stun.username) == ("stun:stun.test:3478", None)
     assert (turn.urls, turn.username, turn.credential) == ("turn:turn.test:3478", "anna", "p@ss")
+    assert ice_link(stun) == '<stun:stun.test:3478>; rel="ice-server"'
+    assert 'username="anna"; credential="p%40ss"' in ice_link(turn)
     assert parse_ice_servers("") == []
     with pytest.raises(ConfigError) as caught:
         parse_ice_servers("http:anna:secret@turn.test")
