@@ -28,10 +28,10 @@ def settings(**changes: object) -> ServeSettings:
     return replace(ServeSettings(token=TOKEN, port=0, max_requests_per_minute=10_000), **changes)  # type: ignore[arg-type]
 
 
-def controlled_model() -> Model:
-    """The smallest model that has controls."""
+def model_without_controls() -> Model:
+    """As the published preset is."""
     preset = tiniest()
-    return lively_model(replace(preset, generator=replace(preset.generator, controls=True)))
+    return lively_model(replace(preset, generator=replace(preset.generator, controls=False)))
 
 
 class Server:

@@ -19,7 +19,7 @@ import skimage.data
 import websockets
 from numpy.typing import NDArray
 
-from tests.serving import TOKEN, Server, controlled_model, picture, serving, tone
+from tests.serving import TOKEN, Server, picture, serving, tone
 from vivavoz.audio.reading import read_audio
 from vivavoz.cli.main import main
 from vivavoz.client import connect, picture_of, sound_of
@@ -47,7 +47,7 @@ class Beeper:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with serving(voice=Beeper(), model=controlled_model()) as server:
+    with serving(voice=Beeper()) as server:
         yield server
 
 

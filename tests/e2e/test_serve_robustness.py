@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
 from PIL import Image
 
-from tests.serving import TOKEN, Server, picture, serving, settings, tone
+from tests.serving import TOKEN, Server, model_without_controls, picture, serving, settings, tone
 from vivavoz.serve.access import TOKEN_PROTOCOL
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
@@ -33,7 +33,8 @@ SDP = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with serving(settings(max_sessions=3, max_upload_mb=2.0, max_image_megapixels=4.0, idle_session_s=600.0)) as server:
+    wanted = settings(max_sessions=3, max_upload_mb=2.0, max_image_megapixels=4.0, idle_session_s=600.0)
+    with serving(wanted, model=model_without_controls()) as server:
         yield server
 
 
