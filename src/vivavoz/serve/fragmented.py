@@ -11,6 +11,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
+from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace
 
 from vivavoz.serve.sound import SAMPLES_PER_MOMENT, SOUND_RATE_HZ
@@ -79,7 +80,7 @@ class FragmentedMP4:
         frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
         frame.pts, frame.time_base = index, Fraction(1, FRAME_RATE)
         if is_key:
-            frame.pict_type = av.video.frame.PictureType.I
+            frame.pict_type = PictureType.I
         self._container.mux(self._video.encode(frame))
 
     def _encode_sound(self, moment: Moment, index: int) -> None:

@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 
 import av
 import numpy as np
-from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSessionDescription
+from aiortc import RTCConfiguration, RTCDataChannel, RTCIceServer, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from aiortc.sdp import SessionDescription
 
@@ -104,7 +104,7 @@ class PeerOutlet:
         self._metrics = metrics
         self._peer = RTCPeerConnection(RTCConfiguration(iceServers=ice_servers))
         self._video, self._audio = MomentTrack("video"), MomentTrack("audio")
-        self._channel = None
+        self._channel: RTCDataChannel | None = None
         self._unsent: deque[str] = deque(maxlen=_MAX_WAITING_EVENTS)
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
@@ -185,7 +185,7 @@ class PeerOutlet:
             return
 
         @peer.on("datachannel")
-        def opened(channel) -> None:  # type: ignore[no-untyped-def]
+        def opened(channel: RTCDataChannel) -> None:
             self._channel = channel
             self.tell(SessionCreated(session=self.session.info()))
             for text in self._unsent:
