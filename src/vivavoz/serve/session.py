@@ -13,6 +13,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
 from typing import Protocol
 
 from vivavoz.engine.avatar import Avatar
@@ -217,11 +218,11 @@ class LiveSession:
 
     def interrupt(self) -> None:
         """Stop speaking now: queued speech, pictures made for it, and the transports' buffers are dropped."""
-        self._speaker.interrupt()
-        self._studio.wake()
         for outlet in list(self._outlets):
             outlet.flush()
         self.tell(OutputFlush(time_ms=self._num_shown * 1000 // FRAME_RATE))
+        self._speaker.interrupt()
+        self._studio.wake()
         self._metrics.interrupts.inc()
 
     # Listening
@@ -368,7 +369,7 @@ class LiveSession:
             self._seat.wishes = _wishes(controls)
 
     def _check_controls(self, controls: SessionControls) -> None:
-        wishes = _wishes(controls)
+        wishes = replace(_wishes(controls), state=controls.state)
         if wishes != StreamControls():
             wishes.check(self.avatar.model.preset.generator)
 
