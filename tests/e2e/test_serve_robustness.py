@@ -362,7 +362,7 @@ def test_nothing_that_fits_or_breaks_the_schema_breaks_the_server(server: Server
     schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json", headers=HEADERS)
 
     @hypothesis_settings(
-        max_examples=6,
+        max_examples=3,
         deadline=None,
         derandomize=True,
         database=None,

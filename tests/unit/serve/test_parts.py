@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from itertools import pairwise
 
 import av
 import numpy as np
 import pytest
+from aiortc.codecs.opus import OpusEncoder
 
 from tests.serving import tone
 from vivavoz.errors import AudioError, ConfigError, RateLimitError
@@ -15,7 +17,7 @@ from vivavoz.serve.access import RateLimit
 from vivavoz.serve.fragmented import FragmentedMP4
 from vivavoz.serve.sound import SAMPLES_PER_MOMENT, SOUND_RATE_HZ, RateConverter, pcm_from_bytes
 from vivavoz.serve.timeline import Moment
-from vivavoz.serve.webrtc import ice_link, parse_ice_servers
+from vivavoz.serve.webrtc import MomentTrack, ice_link, parse_ice_servers
 
 
 def moment(index: int) -> Moment:
@@ -95,3 +97,25 @@ def test_ice_servers_are_read_and_nonsense_is_refused_without_its_password() -> 
     with pytest.raises(ConfigError) as caught:
         parse_ice_servers("http:anna:secret@turn.test")
     assert "secret" not in str(caught.value)
+
+
+def test_the_sound_track_is_real_time_for_opus_and_loses_nothing() -> None:
+    async def packets() -> list[tuple[int, int]]:
+        track, encoder = MomentTrack("audio"), OpusEncoder()
+        for index in range(20):
+            track.show(moment(index))
+        return [(len(payloads), at) for payloads, at in [encoder.encode(await track.recv()) for _ in range(40)] if payloads]
+
+    sent = asyncio.run(packets())
+    assert sum(number for number, _ in sent) >= 39  # 20 ms each; the resampler's filter may hold one back
+    assert all(b - a == 960 for (_, a), (_, b) in pairwise(sent))
+
+
+def test_a_track_that_nobody_reads_keeps_the_newest_second() -> None:
+    async def show() -> tuple[int, int]:
+        track = MomentTrack("video")
+        return sum(track.show(moment(index)) for index in range(60)), len(track.waiting)
+
+    num_dropped, num_waiting = asyncio.run(show())
+    assert num_dropped + num_waiting == 60
+    assert num_waiting <= 25
