@@ -35,3 +35,27 @@ class DataError(VivavozError):
 
 class TrainingError(VivavozError):
     """A training that cannot go on."""
+
+
+class ServeError(VivavozError):
+    """A request that a server cannot fulfil."""
+
+
+class ProtocolError(ServeError):
+    """An event of a session that is not as the protocol says."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class NotFoundError(ServeError):
+    """An avatar or session that is not, or no longer, there."""
+
+
+class RateLimitError(ServeError):
+    """Too many requests in too short a time."""
+
+
+class SpeechError(ServeError):
+    """A text that cannot be spoken."""

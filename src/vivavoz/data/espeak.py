@@ -3,27 +3,19 @@
 espeak-ng (GPL-3) is no part of this package: the system's library is loaded at run time, in a process of its own.
 """
 
-import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vivavoz.audio.espeak import Voice, ask
 from vivavoz.audio.resample import StreamingResampler
-from vivavoz.data import espeak_process
 from vivavoz.data.ipa import NEUTRAL, arpabet
 from vivavoz.data.phonemes import SILENCE, VOWELS, Phoneme
-from vivavoz.errors import ConfigError, DataError
+from vivavoz.errors import DataError
 from vivavoz.timing import SAMPLE_RATE_HZ
-
-VARIANTS: Final = ("m1", "m2", "m3", "m4", "m5", "m6", "m7", "f1", "f2", "f3", "f4", "f5")
-"""espeak-ng's plain voices of men and women."""
 
 _SHORT_PAUSE_S = 0.08
 """Pauses up to this long are part of the sound that follows: a closure, or the onset of a vowel."""
@@ -33,33 +25,6 @@ _MIN_QUIET_S = 0.005
 _RELEASE_WINDOW_S = 0.01
 _RELEASE_RATIO = 4.0
 _NASALS = frozenset({"M", "N", "NG"})
-_TIMEOUT_S = 120
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Voice:
-    """Who speaks, and how."""
-
-    language: str
-    """As espeak-ng calls it: `en-us`, `en-gb`, `de`, `fr-fr`, ..."""
-    variant: str = ""
-    """One of `VARIANTS`; empty for the language's own voice."""
-    words_per_minute: int = 175
-    """80 to 450."""
-    pitch: int = 50
-    """0 to 99; 50 is the voice's own."""
-    pitch_range: int = 50
-    """0 (monotone) to 99."""
-
-    def __post_init__(self) -> None:
-        """Refuse a variant that espeak-ng would pass over without a word."""
-        if self.variant not in ("", *VARIANTS):
-            raise ConfigError(f"variant is {self.variant!r}; expected one of {', '.join(VARIANTS)}, or none")
-
-    @property
-    def name(self) -> str:
-        """As espeak-ng writes it: language and variant."""
-        return f"{self.language}+{self.variant}" if self.variant else self.language
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -83,7 +48,7 @@ class Engine:
 
 def engine() -> Engine:
     """Which espeak-ng there is. Raises `DataError` where there is none."""
-    told, _ = _ask(Voice(language=""), ())
+    told, _ = ask(Voice(language=""), ())
     return Engine(version=told["version"], languages=frozenset(told["languages"]))
 
 
@@ -96,7 +61,7 @@ def speak(texts: Sequence[str], voice: Voice) -> tuple[list[Utterance], str]:
         ConfigError: a language that espeak-ng does not have.
         DataError: there is no espeak-ng, it failed, or found nothing to say in a text.
     """
-    told, pcm = _ask(voice, texts)
+    told, pcm = ask(voice, texts)
     samples = np.frombuffer(pcm, "<i2")
     ends = np.cumsum([0, *(one["num_samples"] for one in told["spoken"])])
     spoken = []
@@ -189,31 +154,3 @@ def _phonemes(spans: Sequence[_Span], rate_hz: int, duration_s: float) -> list[P
                 cuts.append((symbol, start_s))
     ends_s = [start_s for _, start_s in cuts[1:]] + [duration_s]
     return [Phoneme(symbol=symbol, start_s=start_s, end_s=end_s) for (symbol, start_s), end_s in zip(cuts, ends_s, strict=True)]
-
-
-def _ask(voice: Voice, texts: Sequence[str]) -> tuple[dict[str, Any], bytes]:
-    """Have the texts spoken; gives what is told of them and the samples of all."""
-    order = {
-        "language": voice.language,
-        "variant": voice.variant,
-        "words_per_minute": voice.words_per_minute,
-        "pitch": voice.pitch,
-        "pitch_range": voice.pitch_range,
-        "texts": list(texts),
-    }
-    program = [sys.executable, "-I", str(Path(espeak_process.__file__))]
-    try:
-        done = subprocess.run(program, input=json.dumps(order).encode(), capture_output=True, timeout=_TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise DataError(f"espeak-ng took over {_TIMEOUT_S} s for {voice.name}; give shorter texts") from error
-    if done.returncode == espeak_process.NO_LIBRARY:
-        raise DataError("got no libespeak-ng, expected it for speech from text: apt install espeak-ng") from ImportError(
-            "libespeak-ng"
-        )
-    if done.returncode == espeak_process.NO_VOICE:
-        raise ConfigError(f"espeak-ng has no voice {voice.name!r}; expected a language it lists: espeak-ng --voices")
-    if done.returncode != 0:
-        reason = (done.stderr.decode(errors="replace").strip().splitlines() or [f"status {done.returncode}"])[-1]
-        raise DataError(f"espeak-ng failed for {voice.name} ({reason}); try other texts")
-    line, _, pcm = done.stdout.partition(b"\n")
-    return json.loads(line), pcm

@@ -7,8 +7,9 @@ from typing import Final
 
 import numpy as np
 
+from vivavoz.audio.espeak import VARIANTS, Voice
 from vivavoz.data.corpus import FULL_SCALE, Reader
-from vivavoz.data.espeak import VARIANTS, Utterance, Voice, engine, speak
+from vivavoz.data.espeak import Utterance, engine, speak
 from vivavoz.data.phonemes import SILENCE, Phoneme
 from vivavoz.data.shards.clip import Fact
 from vivavoz.errors import ConfigError, DataError

@@ -163,6 +163,15 @@ class Conversation:
         kept = self._controls if isinstance(self._controls, StreamControls) else StreamControls()
         self.controls = replace(kept, **{name: wish for name, wish in wishes.items() if wish is not ...})  # type: ignore[arg-type]
 
+    def use_steps(self, num_steps: int) -> None:
+        """Euler steps per block from the next block on: fewer are faster and coarser. Raises `ConfigError` below 1.
+
+        For the maker's thread.
+        """
+        if num_steps != self.sampling.num_steps:
+            self.sampling = replace(self.sampling, num_steps=num_steps)
+            self.flow_times = flow_times(num_steps, shift=self.sampling.timestep_shift, device=self.flow_times.device)
+
     def interrupt(self) -> Interruption:
         """Drop all sound that has not become pictures, and all pictures not taken; the stream, also a flushed one, goes on.
 

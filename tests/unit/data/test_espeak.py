@@ -10,8 +10,9 @@ import pytest
 
 from tests.unit.data.espeak_library import needs_espeak
 from tests.unit.data.test_phonemes import tiles
-from vivavoz.data import espeak_process
-from vivavoz.data.espeak import Voice, engine, speak, timed_phonemes
+from vivavoz.audio import espeak_process
+from vivavoz.audio.espeak import Voice
+from vivavoz.data.espeak import engine, speak, timed_phonemes
 from vivavoz.data.ipa import arpabet
 from vivavoz.data.phonemes import CONSONANTS, SILENCE, VOWELS
 from vivavoz.data.talkers import talkers

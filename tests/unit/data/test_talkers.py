@@ -8,9 +8,10 @@ import skimage.data
 from tests.unit.data.espeak_library import needs_espeak
 from tests.unit.data.test_phonemes import tiles
 from tests.unit.data.test_rig import face_landmarks
+from vivavoz.audio.espeak import VARIANTS
 from vivavoz.cli.main import main
 from vivavoz.data.corpus import prepare_portraits
-from vivavoz.data.espeak import VARIANTS, Engine, engine
+from vivavoz.data.espeak import Engine, engine
 from vivavoz.data.shards.clip import PHONEMES
 from vivavoz.data.shards.codec import decode_clip
 from vivavoz.data.talkers import talkers

@@ -2,7 +2,7 @@
 
 The library keeps state from one text to the next (echo, gain, random numbers) and cannot be relied on to end. So it lives in a
 process of its own, started afresh each time: the same texts then always sound the same, and nothing it does can take its
-caller along. Only the standard library is imported, which keeps the start short. `vivavoz.data.espeak` is its caller.
+caller along. Only the standard library is imported, which keeps the start short. `vivavoz.audio.espeak` is its caller.
 
 On stdin: `{"language": ..., "variant": ..., "words_per_minute": ..., "pitch": ..., "pitch_range": ..., "texts": [...]}`; without
 texts the version and languages are all that is told.

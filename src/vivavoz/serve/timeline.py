@@ -1,0 +1,379 @@
+"""One clock for sound and picture: what is said and shown when, what is to be made next, and what is given up when it is late.
+
+Time runs in moments of 40 ms: 960 samples at 24 kHz and one picture. Sound is the master: it is played at the pace of the
+clock, whatever becomes of the pictures. A picture belongs to the sound it was made from, and is shown at that moment or never.
+No thread, socket or model in here; every method takes the time as an argument. docs/adr/0010 has the reasons.
+
+`N` samples mono int16; `H W 3` pictures uint8 RGB.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from vivavoz.audio.alignment import samples_needed
+from vivavoz.engine.controls import State
+from vivavoz.media.image import Pixels
+from vivavoz.serve.sound import SAMPLES_PER_MOMENT, SOUND_RATE_HZ, Pcm, SpeechQueue, Utterance
+from vivavoz.timing import FRAME_RATE, FRAMES_PER_LATENT, SAMPLE_RATE_HZ, frames_of_latents
+
+MOMENT_S = 1 / FRAME_RATE
+
+_GUARD_SAMPLES = SOUND_RATE_HZ * 3 // 1000
+"""Beyond what hearing needs: the reach of the resampler's filter."""
+_FADE_SAMPLES = SOUND_RATE_HZ // 200
+"""Sound that is cut off fades within 5 ms."""
+_FIRST_GUESS_S = 0.12
+_MAX_LEAD_S = 1.5
+_STALL_MOMENTS = FRAME_RATE
+"""A clock that stood still for longer goes on from where it stood, and does not rush."""
+_CALM_S = 20.0
+"""Time without a late picture after which one more step per block is tried."""
+_PATIENCE_S = 1.0
+"""Time from one step less per block to the next."""
+_NO_SOUND = np.zeros(0, np.int16)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Moment:
+    """What is shown and heard for 40 ms."""
+
+    index: int
+    """0 for the session's first."""
+    image: Pixels
+    sound: Pcm
+    """`(960,)` at 24 kHz."""
+    state: State
+    is_repeat: bool
+    """Whether the picture is the one before, for want of its own."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Order:
+    """A block of pictures to be made."""
+
+    restarts: bool
+    """Whether the stream is to be interrupted first: the sound then begins with the block's first picture."""
+    sound: Pcm
+    """To be pushed."""
+    state: State
+    num_steps: int
+    epoch: int
+    """Counts interruptions: pictures of an earlier epoch are not shown."""
+    wanted_at_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpeechEvent:
+    """Something that happened to an utterance."""
+
+    id: str
+    kind: Literal["started", "finished", "cancelled"]
+    played_s: float
+
+
+class Timeline:
+    """A session's sound and pictures, past the queue and before the transports. Safe to use from several threads."""
+
+    def __init__(self, *, block_latents: int, num_steps: int, jitter_s: float = 0.08) -> None:
+        self._block_latents = block_latents
+        self._lock = threading.Lock()
+        # Sound is taken in pieces as long as a block, so a slow sender has to be ahead by one.
+        self._queue = SpeechQueue(block_latents * FRAMES_PER_LATENT * MOMENT_S + jitter_s)
+        # Sound that is placed: `_sound` is not yet played, from sample `_base` of the timeline on; `_unheard` is not yet pushed
+        # to the stream. Both end where no more is placed.
+        self._base = 0
+        self._sound: Pcm = _NO_SOUND
+        self._unheard: Pcm = _NO_SOUND
+        # Pictures: `_to_play` is the next moment, `_to_make` the next picture; `_num_run` were made since the last restart.
+        self._ready: deque[tuple[int, Pixels, State]] = deque()
+        self._last: Pixels | None = None
+        self._state: State = "idle"
+        self._to_play = self._to_make = self._num_run = 0
+        self._is_first_block = True
+        # The clock: when moment 0 was, or would have been.
+        self._zero_s: float | None = None
+        self._stopped_at_s: float | None = None
+        self._epoch = 0
+        self._is_interrupted = False
+        # How fast things went lately.
+        self._durations_s: deque[float] = deque([_FIRST_GUESS_S], maxlen=8)
+        self._delivered_at_s = self._late_at_s = self._fewer_at_s = float("-inf")
+        self._most_steps = self.num_steps = num_steps
+        self._state_wish: State | None = None
+        self._is_listening = False
+        self.num_repeated = 0
+        """Pictures shown again for want of the next."""
+        self.num_skipped = 0
+        """Pictures that were never made, to catch up."""
+        self.num_late = 0
+        """Pictures that were made and came too late."""
+        self.block_s = 0.0
+        """What the last block took, from when it was wanted."""
+
+    # What the session asks
+
+    def speak(self, id: str, samples: Pcm, now_s: float) -> None:
+        """Queue sound of utterance `id`."""
+        with self._lock:
+            self._queue.push(id, samples, now_s)
+
+    def complete(self, id: str) -> None:
+        """Utterance `id` has all its sound."""
+        with self._lock:
+            self._queue.complete(id)
+
+    def listen(self, is_listening: bool) -> None:
+        """Whether somebody talks to the avatar: it then listens, unless it speaks."""
+        self._is_listening = is_listening
+
+    def wish_state(self, state: State | None) -> None:
+        """A state to hold, or None for the one that follows from what happens."""
+        self._state_wish = state
+
+    def interrupt(self) -> list[SpeechEvent]:
+        """Say nothing of what is queued, and nothing more of what is placed. Pictures made for it are replaced as soon as others
+        can be."""
+        with self._lock:
+            num_faded = min(_FADE_SAMPLES, len(self._sound))
+            self._sound = np.pad(
+                (self._sound[:num_faded] * np.linspace(1, 0, num_faded)).astype(np.int16), (0, len(self._sound) - num_faded)
+            )
+            self._is_interrupted = True
+            self._epoch += 1
+            return [_event(utterance, "cancelled") for utterance in self._queue.clear()]
+
+    @property
+    def queued_s(self) -> float:
+        """Speech that waits to be said."""
+        with self._lock:
+            return self._queue.num_waiting / SOUND_RATE_HZ
+
+    @property
+    def has_speech(self) -> bool:
+        """Whether something is being said, or waits to be."""
+        with self._lock:
+            return bool(self._queue.utterances)
+
+    @property
+    def lead_s(self) -> float:
+        """How long before its moment a block is begun."""
+        return min(_MAX_LEAD_S, 1.25 * max(self._durations_s) + MOMENT_S)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether moments are being played."""
+        return self._zero_s is not None and self._stopped_at_s is None
+
+    def buffered_s(self, now_s: float) -> float:
+        """Pictures that are ready, in seconds from now."""
+        with self._lock:
+            return max(0.0, self._due_s(self._to_make) - now_s) if self.is_running else len(self._ready) * MOMENT_S
+
+    def stop(self, now_s: float) -> None:
+        """Stand still: nobody watches."""
+        with self._lock:
+            if self._stopped_at_s is None:
+                self._stopped_at_s = now_s
+
+    def go_on(self, now_s: float) -> None:
+        """Run again."""
+        with self._lock:
+            if self._zero_s is not None and self._stopped_at_s is not None:
+                self._zero_s += now_s - self._stopped_at_s
+            self._stopped_at_s = None
+
+    # What the maker of pictures asks
+
+    def wanted_in_s(self, now_s: float) -> float:
+        """Seconds until the next block is wanted; 0 if now."""
+        with self._lock:
+            return self._wanted_in_s(now_s)
+
+    def due_in_s(self, now_s: float) -> float:
+        """Seconds until the next picture to be made is due. Who is interrupted comes before all others."""
+        with self._lock:
+            if self._is_interrupted:
+                return float("-inf")
+            return self._due_s(self._to_make) - now_s if self.is_running else self.lead_s
+
+    def order(self, now_s: float) -> Order | None:
+        """The next block to be made, if it is wanted now. `deliver` must follow."""
+        with self._lock:
+            if self._wanted_in_s(now_s) > 0:
+                return None
+            is_at_once = self._zero_s is None or self._is_interrupted
+            wanted_at_s = max(self._delivered_at_s, now_s if is_at_once else now_s + min(0.0, self._slack_s(now_s)))
+            restarts = self._is_interrupted or self._is_hopeless(now_s)
+            if restarts:
+                self._restart(now_s)
+            num_frames = self._block_frames() + self._num_run
+            num_needed = -(-samples_needed(num_frames) * SOUND_RATE_HZ // SAMPLE_RATE_HZ) + _GUARD_SAMPLES
+            end = (self._to_make - self._num_run) * SAMPLES_PER_MOMENT + num_needed
+            self._place_until(end, now_s)
+            num_placed_beyond = self._base + len(self._sound) - end
+            cut = len(self._unheard) - num_placed_beyond
+            sound, self._unheard = self._unheard[:cut], self._unheard[cut:]
+            return Order(
+                restarts=restarts,
+                sound=sound,
+                state=self._next_state(),
+                num_steps=self.num_steps,
+                epoch=self._epoch,
+                wanted_at_s=wanted_at_s,
+            )
+
+    def deliver(self, order: Order, images: Sequence[Pixels], now_s: float) -> None:
+        """The pictures of `order`, in order."""
+        with self._lock:
+            first = self._to_make
+            self._to_make += len(images)
+            self._num_run += len(images)
+            self._is_first_block = self._is_first_block and not images
+            self.block_s = now_s - order.wanted_at_s
+            self._durations_s.append(self.block_s)
+            self._delivered_at_s = now_s
+            if order.epoch != self._epoch:
+                return  # made for speech that was interrupted meanwhile
+            for index, image in enumerate(images, first):
+                if index >= self._to_play:
+                    self._ready.append((index, image, order.state))
+                else:
+                    self.num_late += 1
+                    self._was_late(now_s)
+            if self._zero_s is None and len(self._ready) * MOMENT_S >= self.lead_s:
+                self._zero_s = now_s
+            if now_s - self._late_at_s > _CALM_S and self.num_steps < self._most_steps:
+                self.num_steps += 1
+                self._late_at_s = now_s
+
+    # What the transports get
+
+    def next_due_s(self, now_s: float) -> float:
+        """Seconds until the next moment is due; a short while if nothing is."""
+        with self._lock:
+            return max(0.0, self._due_s(self._to_play) - now_s) if self.is_running else MOMENT_S / 2
+
+    def play(self, now_s: float) -> tuple[list[Moment], list[SpeechEvent]]:
+        """The moments that have become due, and what they meant for utterances."""
+        moments: list[Moment] = []
+        events: list[SpeechEvent] = []
+        with self._lock:
+            if not self.is_running or self._zero_s is None:
+                return moments, events
+            num_due = int((now_s - self._zero_s) * FRAME_RATE + 1e-6) + 1 - self._to_play
+            if num_due > _STALL_MOMENTS:
+                self._zero_s += (num_due - 1) * MOMENT_S
+                num_due = 1
+            for _ in range(num_due):
+                moments.append(self._play_one(now_s))
+                events += self._progress()
+        return moments, events
+
+    # Parts; the lock is held
+
+    def _due_s(self, index: int) -> float:
+        return (self._zero_s or 0.0) + index * MOMENT_S
+
+    def _slack_s(self, now_s: float) -> float:
+        """Time left until the next block has to be begun."""
+        return self._due_s(self._to_make) - self.lead_s - now_s
+
+    def _wanted_in_s(self, now_s: float) -> float:
+        if self._stopped_at_s is not None:
+            return float("inf")
+        if self._zero_s is None or self._is_interrupted:
+            return 0.0
+        return max(0.0, self._slack_s(now_s))
+
+    def _block_frames(self) -> int:
+        return frames_of_latents(self._block_latents) if self._is_first_block else self._block_latents * FRAMES_PER_LATENT
+
+    def _is_hopeless(self, now_s: float) -> bool:
+        """Whether, as things went lately, even the last picture of the next block would come too late."""
+        last = self._to_make + self._block_frames() - 1
+        return self._zero_s is not None and self._due_s(last) < now_s + min(self._durations_s)
+
+    def _was_late(self, now_s: float) -> None:
+        """Fewer steps from the next block on; pictures are repeated in any case."""
+        self._late_at_s = now_s
+        if now_s - self._fewer_at_s > _PATIENCE_S:
+            self.num_steps = max(1, self.num_steps - 1)
+            self._fewer_at_s = now_s
+
+    def _restart(self, now_s: float) -> None:
+        """The next picture goes where it can be shown soonest: further on when pictures are late, further back when what was made
+        is no longer wanted. The stream hears the sound from there on."""
+        soonest = self._to_play
+        if self._zero_s is not None:
+            usual_s = sum(self._durations_s) / len(self._durations_s)
+            soonest = max(soonest, int((now_s - self._zero_s + usual_s) * FRAME_RATE) + 1)
+        if self._is_interrupted:
+            start = min(self._to_make, soonest)
+            self._ready = deque(entry for entry in self._ready if entry[0] < start)
+            self._sound = self._sound[: max(0, start * SAMPLES_PER_MOMENT - self._base)]
+        else:
+            start = soonest
+            self.num_skipped += start - self._to_make
+            self._was_late(now_s)
+        self._is_interrupted = False
+        self._to_make, self._num_run = start, 0
+        self._place_until(start * SAMPLES_PER_MOMENT, now_s)
+        self._unheard = self._sound[start * SAMPLES_PER_MOMENT - self._base :]
+
+    def _place_until(self, end: int, now_s: float) -> None:
+        """Decide what is heard up to sample `end` of the timeline: speech that is due, or silence."""
+        at = self._base + len(self._sound)
+        if end > at:
+            piece = self._queue.take(end - at, at, now_s)
+            self._sound = np.concatenate([self._sound, piece])
+            self._unheard = np.concatenate([self._unheard, piece])
+
+    def _next_state(self) -> State:
+        if self._state_wish is not None:
+            return self._state_wish
+        first = self._to_make * SAMPLES_PER_MOMENT
+        if any(one.starts_at is not None and (one.num_waiting or one.ends_at > first) for one in self._queue.utterances):
+            return "speaking"
+        return "listening" if self._is_listening else "idle"
+
+    def _play_one(self, now_s: float) -> Moment:
+        while self._ready and self._ready[0][0] < self._to_play:
+            self._ready.popleft()
+            self.num_late += 1
+        is_repeat = not self._ready or self._ready[0][0] > self._to_play
+        if is_repeat:
+            self.num_repeated += 1
+        else:
+            _, self._last, self._state = self._ready.popleft()
+        assert self._last is not None, "a timeline starts with its first picture"
+        if self._is_interrupted:  # what comes next is placed when the stream has been restarted
+            self._sound = np.pad(self._sound, (0, max(0, SAMPLES_PER_MOMENT - len(self._sound))))
+        self._place_until(self._base + SAMPLES_PER_MOMENT, now_s)  # so late that not even sound was placed
+        sound, self._sound = self._sound[:SAMPLES_PER_MOMENT], self._sound[SAMPLES_PER_MOMENT:]
+        self._base += SAMPLES_PER_MOMENT
+        self._to_play += 1
+        return Moment(index=self._to_play - 1, image=self._last, sound=sound, state=self._state, is_repeat=is_repeat)
+
+    def _progress(self) -> list[SpeechEvent]:
+        events = []
+        for utterance in list(self._queue.utterances):
+            if utterance.starts_at is not None:
+                utterance.num_played = max(0, min(self._base, utterance.ends_at) - utterance.starts_at)
+                if utterance.num_played and not utterance.is_started:
+                    utterance.is_started = True
+                    events.append(_event(utterance, "started"))
+            if utterance.is_complete and not utterance.num_waiting and self._base >= utterance.ends_at:
+                self._queue.utterances.remove(utterance)
+                events.append(_event(utterance, "finished"))
+        return events
+
+
+def _event(utterance: Utterance, kind: Literal["started", "finished", "cancelled"]) -> SpeechEvent:
+    return SpeechEvent(id=utterance.id, kind=kind, played_s=utterance.num_played / SOUND_RATE_HZ)

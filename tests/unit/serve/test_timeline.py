@@ -1,0 +1,255 @@
+"""The timeline on a clock of the test's own: no threads, no model, no waiting."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.serving import tone
+from vivavoz.media.image import Pixels
+from vivavoz.serve.sound import SAMPLES_PER_MOMENT, SOUND_RATE_HZ, Pcm
+from vivavoz.serve.timeline import MOMENT_S, Moment, Order, SpeechEvent, Timeline
+
+
+class Stage:
+    """A timeline, a clock, and a maker of pictures that takes `block_s` for a block. A picture tells which order it came from."""
+
+    def __init__(self, block_s: float = 0.05, block_latents: int = 1, num_steps: int = 4) -> None:
+        self.timeline = Timeline(block_latents=block_latents, num_steps=num_steps)
+        self.block_s = block_s
+        self.block_latents = block_latents
+        self.now_s = 100.0
+        self.moments: list[Moment] = []
+        self.events: list[tuple[float, SpeechEvent]] = []
+        self.orders: list[Order] = []
+        self.heard: list[Pcm] = [np.zeros(0, np.int16)]
+        """What the stream was pushed since each restart."""
+        self._job: tuple[float, Order] | None = None
+        self._num_made = 0
+
+    def run(self, seconds: float) -> None:
+        """Let time pass, 5 ms at a time."""
+        end_s = self.now_s + seconds
+        while self.now_s < end_s - 1e-9:
+            self.now_s += 0.005
+            if self._job is not None and self.now_s >= self._job[0]:
+                self.timeline.deliver(self._job[1], self._pictures(), self.now_s)
+                self._job = None
+            if self._job is None and (order := self.timeline.order(self.now_s)) is not None:
+                self.orders.append(order)
+                if order.restarts:
+                    self.heard.append(np.zeros(0, np.int16))
+                self.heard[-1] = np.concatenate([self.heard[-1], order.sound])
+                self._job = (self.now_s + self.block_s, order)
+            moments, events = self.timeline.play(self.now_s)
+            self.moments += moments
+            self.events += [(self.now_s, event) for event in events]
+
+    def say(self, samples: Pcm, id: str = "a") -> None:
+        self.timeline.speak(id, samples, self.now_s)
+        self.timeline.complete(id)
+
+    @property
+    def sound(self) -> Pcm:
+        return np.concatenate([moment.sound for moment in self.moments])
+
+    def _pictures(self) -> list[Pixels]:
+        num = 4 * self.block_latents - (0 if self._num_made else 3)
+        self._num_made += num
+        return [np.full((2, 2, 3), len(self.orders) % 250, np.uint8)] * num
+
+
+def test_it_idles_at_the_pace_of_the_clock() -> None:
+    stage = Stage()
+    stage.run(10)
+    assert [moment.index for moment in stage.moments] == list(range(len(stage.moments)))
+    assert abs(len(stage.moments) - 10 / MOMENT_S) < 15  # but for the start
+    assert stage.timeline.num_repeated == stage.timeline.num_skipped == stage.timeline.num_late == 0
+    assert not stage.sound.any()
+    assert {moment.state for moment in stage.moments} == {"idle"}
+
+
+def test_nothing_is_played_before_the_first_pictures_are_there() -> None:
+    stage = Stage(block_s=0.5)
+    stage.run(0.9)
+    assert stage.moments == []
+    stage.run(2)
+    assert not stage.moments[0].is_repeat
+
+
+@pytest.mark.parametrize("block_latents", [1, 2, 4])
+def test_speech_is_played_whole_and_heard_where_it_is_played(block_latents: int) -> None:
+    stage = Stage(block_latents=block_latents)
+    stage.run(2)
+    speech = tone(1.7)
+    stage.say(speech)
+    stage.run(5)
+    start = int(np.flatnonzero(stage.sound)[0]) - 1  # a tone begins with a zero
+    assert np.array_equal(stage.sound[start : start + len(speech)], speech)
+    assert not stage.sound[start + len(speech) :].any()
+    # The stream was never restarted: its clock is the timeline's, to the sample.
+    heard = stage.heard[0]
+    assert np.array_equal(heard[: len(stage.sound)], stage.sound)
+    assert [(event.kind, event.id) for _, event in stage.events] == [("started", "a"), ("finished", "a")]
+    assert stage.events[1][1].played_s == pytest.approx(1.7)
+
+
+def test_speech_begins_soon_and_the_avatar_speaks_as_long_as_it_lasts() -> None:
+    stage = Stage(block_s=0.04)
+    stage.run(3)
+    asked_s = stage.now_s
+    stage.say(tone(1))
+    stage.run(3)
+    # A block of 160 ms, hearing's look-ahead of 132 ms, the lead, and a moment.
+    assert stage.events[0][0] - asked_s < 0.16 + 0.1325 + stage.timeline.lead_s + MOMENT_S
+    speaking = [moment for moment in stage.moments if moment.state == "speaking"]
+    loud = [moment for moment in stage.moments if np.abs(moment.sound).max() > 1000]
+    assert {moment.index for moment in loud} <= {moment.index for moment in speaking}
+    assert len(speaking) <= len(loud) + 8
+
+
+def test_slow_speech_is_not_chopped() -> None:
+    """Sound that comes in real time, in small pieces and at uneven times, is played without gaps once it has begun."""
+    stage = Stage()
+    stage.run(1)
+    speech = tone(3)
+    start_s, piece = stage.now_s, SOUND_RATE_HZ // 50
+    late_s = np.random.default_rng(0).uniform(0, 0.07, len(speech) // piece)
+    for index in range(len(speech) // piece):
+        stage.run(max(0.0, start_s + 0.02 * index + late_s[index] - stage.now_s))
+        stage.timeline.speak("a", speech[index * piece : (index + 1) * piece], stage.now_s)
+    stage.timeline.complete("a")
+    stage.run(2)
+    start = int(np.flatnonzero(stage.sound)[0]) - 1
+    assert np.array_equal(stage.sound[start : start + len(speech)], speech)
+
+
+def test_speech_that_stays_away_turns_into_idle() -> None:
+    stage = Stage()
+    stage.run(1)
+    stage.timeline.speak("a", tone(0.5), stage.now_s)  # no end, and nothing more
+    stage.run(4)
+    assert stage.moments[-1].state == "speaking" or stage.moments[-1].state == "idle"
+    assert stage.timeline.num_repeated == 0
+    assert not stage.moments[-1].sound.any()
+    stage.timeline.speak("a", tone(0.1), stage.now_s)  # less than the cushion, and no end either
+    stage.run(2)
+    assert np.count_nonzero(stage.sound) == pytest.approx(0.6 * SOUND_RATE_HZ, rel=0.02)
+
+
+def test_listening_shows_unless_it_speaks_and_a_wish_wins() -> None:
+    stage = Stage()
+    stage.timeline.listen(True)
+    stage.run(2)
+    assert stage.moments[-1].state == "listening"
+    stage.say(tone(3))
+    stage.run(2)
+    assert stage.moments[-1].state == "speaking"
+    stage.timeline.wish_state("idle")
+    stage.run(1)
+    assert stage.moments[-1].state == "idle"
+
+
+def test_an_interruption_stops_sound_at_once_and_the_mouth_within_200_ms() -> None:
+    stage = Stage(block_s=0.04)
+    stage.run(2)
+    stage.say(tone(10))
+    stage.say(tone(1), "b")
+    stage.run(3)
+    num_before, num_orders, called_s = len(stage.moments), len(stage.orders), stage.now_s
+    events = stage.timeline.interrupt()
+    assert [(event.kind, event.id) for event in events] == [("cancelled", "a"), ("cancelled", "b")]
+    assert 2 < events[0].played_s < 3
+    stage.run(0.5)
+    after = stage.moments[num_before:]
+    faded, *silent = after
+    assert np.abs(faded.sound[SOUND_RATE_HZ // 200 :]).max() == 0
+    assert not any(moment.sound.any() for moment in silent)
+    # The first picture made of silence has this order's number or a later one.
+    assert stage.orders[num_orders].restarts
+    assert not stage.orders[num_orders].sound.any()
+    closing = next(i for i, moment in enumerate(after) if moment.image[0, 0, 0] > num_orders)
+    assert closing * MOMENT_S + (stage.now_s - called_s - len(after) * MOMENT_S) < 0.2
+    assert stage.timeline.num_repeated <= 1
+
+
+def test_speech_after_an_interruption_is_heard_from_its_first_sample() -> None:
+    stage = Stage()
+    stage.run(2)
+    stage.say(tone(10))
+    stage.run(1)
+    stage.timeline.interrupt()
+    stage.say(tone(1, hz=500), "b")
+    num_before = len(stage.moments)
+    stage.run(3)
+    start = (
+        int(np.flatnonzero(stage.sound[(num_before + 1) * SAMPLES_PER_MOMENT :])[0]) + (num_before + 1) * SAMPLES_PER_MOMENT - 1
+    )
+    assert np.array_equal(stage.sound[start : start + SOUND_RATE_HZ], tone(1, hz=500))
+    # What the restarted stream hears lies on the timeline where it is played: the next picture's sound comes first.
+    heard_start = int(np.flatnonzero(stage.heard[-1])[0]) - 1
+    assert (start - heard_start) % SAMPLES_PER_MOMENT == 0
+
+
+def test_too_slow_a_maker_gives_up_steps_then_pictures_and_never_sound() -> None:
+    stage = Stage(block_s=0.05)
+    stage.run(2)
+    stage.block_s = 0.3  # for 160 ms of pictures
+    speech = tone(6)
+    stage.say(speech)
+    stage.run(8)
+    start = int(np.flatnonzero(stage.sound)[0]) - 1
+    assert np.array_equal(stage.sound[start : start + len(speech)], speech)  # whole, and without a gap
+    assert stage.timeline.num_steps == 1
+    assert stage.timeline.num_skipped > 20
+    # Every restarted stream heard just what is played with its pictures.
+    shown = [moment for moment in stage.moments if not moment.is_repeat]
+    assert len(shown) > len(stage.moments) / 4
+    stage.block_s = 0.02
+    stage.run(1)
+    num_repeated = stage.timeline.num_repeated
+    stage.run(60)
+    assert stage.timeline.num_repeated == num_repeated
+    assert stage.timeline.num_steps > 1
+
+
+def test_after_a_skip_the_stream_hears_the_sound_that_its_pictures_are_shown_with() -> None:
+    stage = Stage(block_s=0.05)
+    noise = np.random.default_rng(0).integers(-9000, 9000, 8 * SOUND_RATE_HZ).astype(np.int16)
+    stage.run(1)
+    stage.say(noise)
+    stage.run(1)
+    stage.block_s = 0.7
+    stage.run(3)
+    stage.block_s = 0.03
+    stage.run(3)
+    assert len(stage.heard) > 2
+    heard = stage.heard[-1][: SOUND_RATE_HZ // 10]
+    places = np.flatnonzero(
+        np.correlate(stage.sound.astype(float), heard.astype(float)) > 0.99 * float((heard.astype(float) ** 2).sum())
+    )
+    assert len(places) == 1
+    # A restarted stream's first picture is made of the first sample: a moment's start.
+    assert places[0] % SAMPLES_PER_MOMENT == 0
+
+
+def test_a_clock_that_stood_still_goes_on_and_does_not_rush() -> None:
+    stage = Stage()
+    stage.run(2)
+    num_before = len(stage.moments)
+    stage.now_s += 3600
+    stage.run(0.1)
+    assert len(stage.moments) - num_before < 10
+
+
+def test_nobody_watching_stops_the_clock() -> None:
+    stage = Stage()
+    stage.run(2)
+    stage.timeline.stop(stage.now_s)
+    num_before, num_orders = len(stage.moments), len(stage.orders)
+    stage.run(5)
+    assert (len(stage.moments), len(stage.orders)) == (num_before, num_orders)
+    stage.timeline.go_on(stage.now_s)
+    stage.run(1)
+    assert 24 <= len(stage.moments) - num_before <= 27
+    assert stage.timeline.num_repeated == 0
