@@ -1,7 +1,7 @@
 """How well the VAE gives back clips of real people, told apart by where its references are from.
 
-The clips are a corpus in shards, as `vivavoz data prepare` makes it. References are frames of the clip itself, from its first on, or
-of other clips of the person. Beside the rebuilt pictures stands a copy of the first reference.
+The clips are a corpus in shards, as `vivavoz data prepare` makes it. References are frames of the clip itself, from its first
+on, or of other clips of the person. Beside the rebuilt pictures stands a copy of the first reference.
 
 Shapes: M references, T frames, S side in px.
 """

@@ -25,13 +25,22 @@ from vivavoz.evaluate.mouth import LipScores, Track, loudness_mouth, measure_ope
 from vivavoz.evaluate.speaking import Spoken, speak
 from vivavoz.train.label_latents import LabelLatents
 
+MOUTHS = {
+    "video": "generated pictures",
+    "latents": "generated latents",
+    "loudness": "loudness alone",
+    "ruler": "the animator's pictures (the ruler's limit)",
+    "truth": "the animator",
+}
+"""The mouths that are scored, by their names in `PairScores`, and what a report calls them."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LipsConfig:
     """What is generated."""
 
     num_pairs: int = 20
-    num_frames: int = 200
+    num_frames: int = 150
     """Pictures of a pair, at most."""
     num_ruler_pairs: int = 4
     """Pairs on which the animator's own pictures are measured too."""
@@ -74,12 +83,16 @@ class PairScores:
     """Measured in the animator's own pictures; for some pairs only."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Lips:
     """What `evaluate_lips` found."""
 
     pairs: tuple[PairScores, ...]
-    samples: tuple[LipSample, ...]
+
+    def summaries(self) -> dict[str, LipSummary]:
+        """Every mouth that was scored, by its key in `MOUTHS`."""
+        found = {name: summarise([getattr(pair, name) for pair in self.pairs]) for name in MOUTHS}
+        return {name: summary for name, summary in found.items() if summary is not None}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,8 +132,8 @@ def evaluate_lips(
     config: LipsConfig,
     find: FindLandmarks | None,
     progress: Callable[[str], None] = lambda _: None,
-) -> Lips:
-    """Let held-out portraits speak held-out recordings, and compare the mouths.
+) -> tuple[Lips, tuple[LipSample, ...]]:
+    """Let held-out portraits speak held-out recordings, and compare the mouths; and some pairs to look at.
 
     `find` measures pictures; without it none are made, and only latents and loudness are scored: good enough while training.
     """
@@ -154,7 +167,7 @@ def evaluate_lips(
             )
         )
         progress(f"lips: {i + 1}/{config.num_pairs} pairs")
-    return Lips(pairs=tuple(pairs), samples=tuple(samples))
+    return Lips(pairs=tuple(pairs)), tuple(samples)
 
 
 def opening_of_latents(latents: Tensor, num_frames: int) -> Track:

@@ -37,7 +37,7 @@ class ReconstructionConfig:
     """What is reconstructed."""
 
     num_portraits: int = 20
-    clips_per_portrait: int = 2
+    clips_per_portrait: int = 1
     num_frames: int = 17
     """Frames of a clip, 1 + 4n."""
     reference_counts: tuple[int, ...] = (0, 1, 2, 3)
@@ -73,12 +73,11 @@ class Sample:
     decoded: dict[int, NDArray[np.uint8]]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Reconstruction:
     """What `evaluate_reconstruction` found."""
 
     fidelities: tuple[Fidelity, ...]
-    samples: tuple[Sample, ...]
     num_frames: int
 
 
@@ -105,8 +104,8 @@ def evaluate_reconstruction(
     config: ReconstructionConfig,
     perceptual: Perceptual,
     progress: Callable[[str], None] = lambda _: None,
-) -> Reconstruction:
-    """Render clips of the material, encode and decode them, and compare."""
+) -> tuple[Reconstruction, tuple[Sample, ...]]:
+    """Render clips of the material, encode and decode them, and compare; and some pictures to look at."""
     labels_to_latents = LabelLatents(len(LABELS), vae.config.latent_channels)
     scores: dict[tuple[Kind, int], list[Comparison]] = {}
     samples: list[Sample] = []
@@ -139,13 +138,10 @@ def evaluate_reconstruction(
                     Sample(name=portrait.name, reference=clip.references[0], truth=clip.frames[middle], decoded=decoded)
                 )
         progress(f"reconstruction: {i + 1}/{min(config.num_portraits, len(material.portraits))} portraits")
-    return Reconstruction(
-        fidelities=tuple(
-            Fidelity(kind=kind, num_references=count, score=pooled(parts)) for (kind, count), parts in sorted(scores.items())
-        ),
-        samples=tuple(samples),
-        num_frames=num_frames,
+    rows = tuple(
+        Fidelity(kind=kind, num_references=count, score=pooled(parts)) for (kind, count), parts in sorted(scores.items())
     )
+    return Reconstruction(fidelities=rows, num_frames=num_frames), tuple(samples)
 
 
 def render_clip(rig: Rig, speech: HeldSpeech, config: ReconstructionConfig, *, at: float) -> Clip:
