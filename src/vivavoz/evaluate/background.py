@@ -1,4 +1,4 @@
-"""Whether the background stays where it is over a long stream: its PSNR against the portrait after 2 s and at the end.
+"""Whether a long stream stays what it was: the background's PSNR against the portrait, and the head's pose.
 
 Background is what lies above the chin and outside the face's outline, widened enough for hair and for what moves with the head.
 
@@ -15,14 +15,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vivavoz.data.head_pose import fit_head
 from vivavoz.data.landmarks import CHIN_TIP, OVAL
 from vivavoz.engine.model import Model
+from vivavoz.evaluate.faces import FindLandmarks, follow_face
 from vivavoz.evaluate.material import Material, pick
 from vivavoz.evaluate.speaking import speak
 from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
 
 _WIDEN = 1.9
 """The person's hull is the face's outline, enlarged this much about its middle."""
+_POSE_EVERY_FRAMES = 5
 _LEAST_SHARE = 0.01
 """Of the picture that must be background for it to count."""
 _MOST_DB = 60.0
@@ -48,6 +51,8 @@ class Drift:
     """Of the picture that is background."""
     psnr_db: tuple[float, ...]
     """Against the portrait, over the second from each moment on."""
+    turned_deg: tuple[float, ...] = ()
+    """How far the head is turned from the portrait's pose, about any axis, over the same second; none where not looked for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,15 +68,27 @@ class BackgroundResult:
         return tuple(fmean(column) for column in zip(*(drift.psnr_db for drift in self.drifts), strict=True))
 
     @property
+    def turned_deg(self) -> tuple[float, ...]:
+        """Means over portraits, by moment; none where faces were not looked for."""
+        return tuple(fmean(column) for column in zip(*(drift.turned_deg for drift in self.drifts), strict=True))
+
+    @property
     def worst_loss_db(self) -> float:
         """The most that a portrait's background got worse from the first moment to the last."""
         return max((drift.psnr_db[0] - drift.psnr_db[-1] for drift in self.drifts), default=float("nan"))
 
 
 def evaluate_background(
-    model: Model, material: Material, config: BackgroundConfig, progress: Callable[[str], None] = lambda _: None
+    model: Model,
+    material: Material,
+    config: BackgroundConfig,
+    find: FindLandmarks | None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[BackgroundResult, list[list[NDArray[np.uint8]]]]:
-    """Let portraits speak for a long time; also a picture of every moment of every portrait, (S, S, 3)."""
+    """Let portraits speak for a long time; also a picture of every moment of every portrait, (S, S, 3).
+
+    `find` tells how far heads turn; without it only the background is looked at.
+    """
     num_frames = (config.moments_s[-1] + 1) * FRAME_RATE
     shown = [range(moment * FRAME_RATE, (moment + 1) * FRAME_RATE) for moment in config.moments_s]
     drifts: list[Drift] = []
@@ -92,6 +109,9 @@ def evaluate_background(
                 portrait=portrait.name,
                 share=float(region.mean()),
                 psnr_db=tuple(region_psnr(second, portrait.image, region) for second in seconds),
+                turned_deg=()
+                if find is None
+                else tuple(turned_deg(follow_face(second[::_POSE_EVERY_FRAMES], find), portrait.landmarks) for second in seconds),
             )
         )
         looks.append([portrait.image, *(second[FRAME_RATE // 2] for second in seconds)])
@@ -108,6 +128,13 @@ def background_region(landmarks: NDArray[np.float32], size: int) -> NDArray[np.b
     cv2.fillConvexPoly(person, hull, 1)
     person[int(landmarks[CHIN_TIP, 1]) :] = 1
     return person == 0
+
+
+def turned_deg(landmarks: NDArray[np.float32], portrait: NDArray[np.float32]) -> float:
+    """The mean angle in degrees between the heads of landmarks (F, 478, 3) and that of a portrait (478, 3)."""
+    rest = fit_head(portrait).rotation
+    cosines = [(np.trace(fit_head(points).rotation @ rest.T) - 1) / 2 for points in landmarks]
+    return fmean(float(np.degrees(np.arccos(np.clip(cosine, -1, 1)))) for cosine in cosines)
 
 
 def region_psnr(images: tuple[NDArray[np.uint8], ...], truth: NDArray[np.uint8], region: NDArray[np.bool_]) -> float:

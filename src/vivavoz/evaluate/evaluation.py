@@ -182,7 +182,7 @@ def _parts(exam: Exam, find: FindLandmarks | None) -> list[tuple[str, type, Meas
         return found, lips_sheet(samples) if samples else None
 
     def background(model: Model, tell: Callable[[str], None]) -> tuple[BackgroundResult, Sheet]:
-        found, rows = evaluate_background(model, material, config.background, tell)
+        found, rows = evaluate_background(model, material, config.background, find, tell)
         heads = ("portrait", *(f"{moment} s" for moment in config.background.moments_s))
         return found, moments_sheet(rows, heads) if rows else None
 

@@ -22,7 +22,7 @@ from vivavoz.timing import FRAMES_PER_LATENT
 from vivavoz.vae.vae import DecoderState, References
 
 _WARM_UP_FRAMES = 16
-"""Pictures decoded before those that are kept, so that convolutions over time have their past."""
+"""Pictures decoded before those that are kept, for convolutions over time to have some past. `lite` has none of these."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -98,7 +98,8 @@ def evaluate_steering(
     ruler: tuple[Obedience, ...] = ()
     if config.ruler:
         some = slice(None, None, config.ruler_every_frames)
-        performed = perform_commands(material.portraits[0].rig(), commands[some], config.size or 512)
+        rig = material.portraits[0].rig()
+        performed = (rig.render(row, config.size or 512, 0).image for row in commanded_motion(rig, commands[some]))
         ruler = obey(commands[some], [measure_angles(follow_face(performed, find))], step_frames=config.ruler_every_frames)
     return SteeringResult(num_portraits=count, model=obey(commands, measured), ruler=ruler)
 
@@ -159,27 +160,23 @@ def obey(
     return tuple(found)
 
 
-def perform_commands(rig: Rig, commands: NDArray[np.float32], size: int) -> list[NDArray[np.uint8]]:
-    """The animator's pictures (size, size, 3), told the same: its parameters are relative to the portrait, commands are not."""
+def commanded_motion(rig: Rig, commands: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Motion (F, len(MOTION)) that does what is commanded: its parameters are relative to the portrait, commands are not."""
     rest = rig.labels(rig.rest()[None])[0]
     ends = Motion.from_columns(2, {"gaze_x": np.array([-1.0, 1.0]), "gaze_y": np.array([-1.0, 1.0])})
     reach = _gaze(rig.labels(ends.values))
-    count = len(commands)
 
-    def of(column: int) -> NDArray[np.float64]:
-        share = (commands[:, 2 + column] - reach[:, column].mean()) / (reach[1, column] - reach[0, column])
-        return np.clip(2 * share, -1, 1)
+    def gaze(column: int) -> NDArray[np.float64]:
+        middle, width = reach[:, column].mean(), reach[1, column] - reach[0, column]
+        return np.clip(2 * (commands[:, 2 + column] - middle) / width, -1, 1)
 
-    motion = Motion.from_columns(
-        count,
-        {
-            "yaw": np.degrees(commands[:, 0]) - float(in_units(rest, "yaw")),
-            "pitch": np.degrees(commands[:, 1]) - float(in_units(rest, "pitch")),
-            "gaze_x": of(0),
-            "gaze_y": of(1),
-        },
-    )
-    return [rig.render(row, size, flow_size=0).image for row in motion.values]
+    columns = {
+        "yaw": np.degrees(commands[:, 0]) - float(in_units(rest, "yaw")),
+        "pitch": np.degrees(commands[:, 1]) - float(in_units(rest, "pitch")),
+        "gaze_x": gaze(0),
+        "gaze_y": gaze(1),
+    }
+    return Motion.from_columns(len(commands), columns).values
 
 
 def _gaze(labels: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -42,16 +42,7 @@ def aims(findings: Sequence[Findings]) -> Iterator[str]:
             "",
             lambda one: f"{one.stillness.pictures.silence_share:.0%}" if one.stillness and one.stillness.pictures else NOTHING,
         ),
-        (
-            "likeness, 0 others to 1 animator",
-            "",
-            "0",
-            lambda one: (
-                f"{(one.likeness.same - one.likeness.others) / (one.likeness.animator - one.likeness.others):.2f}"
-                if one.likeness
-                else NOTHING
-            ),
-        ),
+        ("likeness, 0 others to 1 animator", "", "0", _likeness_cell),
         (
             "background lost over the stream",
             "<= 1 dB",
@@ -161,6 +152,15 @@ def _over(mine: LipSummary | None, theirs: LipSummary | None) -> str:
     if mine is None or theirs is None or not theirs.r or math.isnan(theirs.r):
         return NOTHING
     return f"{mine.r / theirs.r:.1%}"
+
+
+def _likeness_cell(one: Findings) -> str:
+    """Where the likeness lies between floor and ceiling."""
+    if one.likeness is None:
+        return NOTHING
+    found = one.likeness
+    room = found.animator - found.others
+    return f"{(found.same - found.others) / room:.2f}" if room > 0 else NOTHING
 
 
 def _ruler(findings: Sequence[Findings], index: int) -> str:

@@ -9,7 +9,7 @@ from vivavoz.evaluate.fidelity import Comparison
 from vivavoz.evaluate.lips import MOUTHS
 from vivavoz.evaluate.states import VISIBLE
 from vivavoz.evaluate.stillness import NOISE_DBFS
-from vivavoz.evaluate.summary import aims, compared, table
+from vivavoz.evaluate.summary import NOTHING, aims, compared, table
 
 _KINDS = {"encoder": "encoder", "labels": "labels", "copy": "(a copy of the first reference)"}
 
@@ -181,15 +181,22 @@ def _background(findings: Sequence[Findings], _: Exam) -> Iterator[str]:
     if not found:
         return
     moments = found[0][1].moments_s
-    yield from ("## Background over a long stream", "")
+    yield from ("## Background, and the head's pose, over a long stream", "")
     yield from table(
-        ["weights", "portraits", *(f"PSNR at {moment} s" for moment in moments), "lost, worst portrait"],
+        [
+            "weights",
+            "portraits",
+            *(f"PSNR at {moment} s" for moment in moments),
+            "lost, worst portrait",
+            f"head turned at {', '.join(map(str, moments))} s",
+        ],
         [
             [
                 f"`{name}`",
                 str(len(row.drifts)),
                 *(f"{value:.2f} dB" for value in row.psnr_db),
                 f"{row.worst_loss_db:+.2f} dB",
+                ", ".join(f"{value:.1f}" for value in row.turned_deg) + " degrees" if row.turned_deg else NOTHING,
             ]
             for name, row in found
         ],

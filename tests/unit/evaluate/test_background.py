@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from tests.models import tiny_model
+from tests.unit.data.test_rig import face_landmarks
 from tests.unit.evaluate.material import drawn_portrait, material
 from vivavoz.data.landmarks import CHIN_TIP, OVAL
 from vivavoz.evaluate.background import (
@@ -12,6 +13,7 @@ from vivavoz.evaluate.background import (
     background_region,
     evaluate_background,
     region_psnr,
+    turned_deg,
 )
 
 
@@ -40,9 +42,19 @@ def test_psnr_is_that_of_the_region_over_all_pictures():
     assert region_psnr((small,), truth, region) == pytest.approx(13.979, abs=1e-2)
 
 
+def test_turns_are_those_about_any_axis():
+    assert turned_deg(face_landmarks(roll=7)[None], face_landmarks()) == pytest.approx(7, abs=0.01)
+    both = np.stack([face_landmarks(yaw=4), face_landmarks(pitch=-8)])
+    assert turned_deg(both, face_landmarks()) == pytest.approx(6, abs=0.01)
+
+
 def test_a_long_stream_is_looked_at_now_and_then():
-    found, looks = evaluate_background(tiny_model(), material(), BackgroundConfig(num_portraits=1, moments_s=(1, 3)))
+    config = BackgroundConfig(num_portraits=1, moments_s=(1, 3))
+    yaws = iter([5.0] * 5 + [9.0] * 5)
+    find = lambda image: face_landmarks(yaw=next(yaws))  # noqa: E731
+    found, looks = evaluate_background(tiny_model(), material(), config, find)
     (drift,) = found.drifts
+    assert found.turned_deg == pytest.approx((5, 9), abs=0.05)
     assert len(drift.psnr_db) == 2
     assert all(0 < value < 60 for value in drift.psnr_db)
     assert [len(row) for row in looks] == [3]

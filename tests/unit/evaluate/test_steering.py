@@ -4,16 +4,17 @@ import pytest
 from tests.models import tiny_model
 from tests.unit.data.test_rig import face_landmarks
 from tests.unit.evaluate.material import drawn_portrait, material
-from vivavoz.data.video.measure import measure_heads
+from vivavoz.data.gaze import gaze_angles
+from vivavoz.data.rig_labels import in_units
 from vivavoz.evaluate.steering import (
     CONTROLS,
     SteeringConfig,
     as_wishes,
     command,
+    commanded_motion,
     evaluate_steering,
     measure_angles,
     obey,
-    perform_commands,
 )
 
 
@@ -54,18 +55,14 @@ def test_obedience_of_known_tracks():
 
 
 def test_the_animator_does_as_it_is_told():
-    commands = command(4)[::20]
-    rig = drawn_portrait().rig()
-    seen = []
-    pictures = perform_commands(rig, commands, 64)
-    assert len(pictures) == len(commands)
-    yaws = [np.degrees(commands[i, 0]) for i in (1, 3)]
-    from vivavoz.data.motion import Motion
-
-    rows = Motion.from_columns(2, {"yaw": np.array(yaws)}).values
-    seen = measure_heads(np.stack([rig.landmarks(row) for row in rows]))
-    assert len(seen) == 2
-    assert np.abs(pictures[1].astype(int) - pictures[3]).mean() > 0.5  # one side, then the other
+    commands = command(4)
+    labels = drawn_portrait().rig().labels(commanded_motion(drawn_portrait().rig(), commands))
+    for i, name in enumerate(("yaw", "pitch")):
+        assert np.radians(in_units(labels, name)) == pytest.approx(commands[:, i], abs=2e-3)
+    gaze = gaze_angles(np.stack([in_units(labels, name) for name in ("gaze_x", "gaze_y")], 1))
+    told = slice(200, 300)  # gaze to the sides
+    assert np.corrcoef(gaze[told, 0], commands[told, 2])[0, 1] > 0.98
+    assert np.polyfit(commands[told, 2], gaze[told, 0], 1)[0] == pytest.approx(1, abs=0.3)
 
 
 def test_a_model_is_commanded_and_measured():
