@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from tests.models import tiny_model
-from tests.unit.evaluate.material import babble, drawn_portrait, material
+from tests.unit.evaluate.material import babble, drawn_portrait, material, tiniest_model
 from vivavoz.data.rig_labels import in_units
 from vivavoz.errors import ConfigError
 from vivavoz.evaluate.faces import align_face
@@ -73,7 +72,7 @@ def test_a_model_is_judged_on_pictures_in_which_faces_are_found():
     config = LikenessConfig(num_portraits=1, num_frames=13, num_shown=4, num_scored=2)
     found = iter([drawn_portrait().landmarks / 8, None])
     score, poses = evaluate_likeness(
-        tiny_model(), material(), config, lambda image: next(found), choose_descriptor(), choose_perceptual()
+        tiniest_model(), material(), config, lambda image: next(found), choose_descriptor(), choose_perceptual()
     )
     assert (score.num_pictures, score.num_lost) == (1, 1)
     assert poses[0].generated.shape == poses[0].performed.shape == (64, 64, 3)

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from tests.models import tiny_model
 from tests.unit.data.test_rig import FACE_PX, face_landmarks
-from tests.unit.evaluate.material import material
+from tests.unit.evaluate.material import material, tiniest_model
 from vivavoz.evaluate.states import StatesConfig, apart, evaluate_states
 
 CONFIG = StatesConfig(num_portraits=1, blocks_before=1, blocks_after=2, size=None)
@@ -21,7 +20,7 @@ def test_known_ways_and_grey_levels():
 
 
 def test_streams_differ_from_the_change_on():
-    found = evaluate_states(tiny_model(), material(), CONFIG, lambda image: face_landmarks() * np.float32(64 / 512))
+    found = evaluate_states(tiniest_model(), material(), CONFIG, lambda image: face_landmarks() * np.float32(64 / 512))
     assert [(change.before, change.after) for change in found.changes] == [
         ("speaking", "listening"),
         ("listening", "idle"),
@@ -45,7 +44,7 @@ def test_landmarks_that_move_are_seen_in_their_block():
         moved = 0.05 if second_stream and frame >= found_block else 0.0
         return face_landmarks() + np.float32([moved * FACE_PX, 0, 0])
 
-    found_block = tiny_model().preset.sampling.block_latents * 4
-    found = evaluate_states(tiny_model(), material(), CONFIG, find)
+    found_block = tiniest_model().preset.sampling.block_latents * 4
+    found = evaluate_states(tiniest_model(), material(), CONFIG, find)
     assert [change.first_seen for change in found.changes] == [1, 1, 1]
     assert found.changes[0].moved == pytest.approx((0, 0.05), abs=1e-4)

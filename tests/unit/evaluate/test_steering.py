@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from tests.models import tiny_model
 from tests.unit.data.test_rig import face_landmarks
-from tests.unit.evaluate.material import drawn_portrait, material
+from tests.unit.evaluate.material import drawn_portrait, material, tiniest_model
 from vivavoz.data.gaze import gaze_angles
 from vivavoz.data.rig_labels import in_units
 from vivavoz.evaluate.steering import (
@@ -69,7 +68,7 @@ def test_a_model_is_commanded_and_measured():
     config = SteeringConfig(num_portraits=1, seconds=1, ruler=True, size=None)
     angles = iter(np.degrees(command(1)[:, 0]))
     find = lambda image: face_landmarks(yaw=next(angles, 0.0))  # noqa: E731
-    found = evaluate_steering(tiny_model(), material(), config, find)
+    found = evaluate_steering(tiniest_model(), material(), config, find)
     assert found.model[0].r == pytest.approx(1, abs=1e-3)
     assert found.model[0].gain == pytest.approx(1, abs=0.01)
     assert [row.control for row in found.ruler] == list(CONTROLS)

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from tests.models import tiny_model
 from tests.unit.data.test_rig import face_landmarks
-from tests.unit.evaluate.material import babble, material
+from tests.unit.evaluate.material import babble, material, tiniest_model
 from vivavoz.evaluate.stillness import StillnessConfig, evaluate_stillness, speech_then_quiet, stillness_of
 
 CONFIG = StillnessConfig(num_portraits=1, num_latent_portraits=1, speech_s=1, silence_s=2)
@@ -31,8 +30,8 @@ def test_deviation_in_quiet_is_over_that_in_speech():
 
 def test_pictures_and_latents_are_measured():
     gaps = iter([0.05, 0.01] * 200)
-    found = evaluate_stillness(tiny_model(), material(), CONFIG, lambda image: face_landmarks(gap=next(gaps)))
+    found = evaluate_stillness(tiniest_model(), material(), CONFIG, lambda image: face_landmarks(gap=next(gaps)))
     assert found.pictures is not None
     assert found.pictures.silence_share == pytest.approx(1, abs=0.02)
     assert found.latents is not None
-    assert evaluate_stillness(tiny_model(), material(), CONFIG, None).pictures is None
+    assert evaluate_stillness(tiniest_model(), material(), CONFIG, None).pictures is None
