@@ -170,7 +170,7 @@ def commanded_motion(rig: Rig, commands: NDArray[np.float32]) -> NDArray[np.floa
         middle, width = reach[:, column].mean(), reach[1, column] - reach[0, column]
         return np.clip(2 * (commands[:, 2 + column] - middle) / width, -1, 1)
 
-    columns = {
+    columns: dict[str, NDArray[np.floating] | float] = {
         "yaw": np.degrees(commands[:, 0]) - float(in_units(rest, "yaw")),
         "pitch": np.degrees(commands[:, 1]) - float(in_units(rest, "pitch")),
         "gaze_x": gaze(0),
