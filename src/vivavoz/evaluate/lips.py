@@ -9,25 +9,30 @@ Legend: F pictures, N latent frames.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean, median
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from vivavoz.data.rig_labels import LABELS, in_units
-from vivavoz.engine.avatar import Avatar
 from vivavoz.engine.model import Model
-from vivavoz.engine.runtime import DecodeStep
+from vivavoz.evaluate.faces import FindLandmarks
 from vivavoz.evaluate.material import HeldPortrait, HeldSpeech, Material
-from vivavoz.evaluate.mouth import FindLandmarks, LipScores, Track, loudness_mouth, measure_openings, score_lips
-from vivavoz.timing import FRAMES_PER_LATENT
+from vivavoz.evaluate.mouth import LipScores, Track, loudness_mouth, measure_openings, score_lips
+from vivavoz.evaluate.speaking import Spoken, speak
 from vivavoz.train.label_latents import LabelLatents
-from vivavoz.vae.vae import DecoderState, References
+
+MOUTHS = {
+    "video": "generated pictures",
+    "latents": "generated latents",
+    "loudness": "loudness alone",
+    "ruler": "the animator's pictures (the ruler's limit)",
+    "truth": "the animator",
+}
+"""The mouths that are scored, by their names in `PairScores`, and what a report calls them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +40,7 @@ class LipsConfig:
     """What is generated."""
 
     num_pairs: int = 20
-    num_frames: int = 200
+    num_frames: int = 150
     """Pictures of a pair, at most."""
     num_ruler_pairs: int = 4
     """Pairs on which the animator's own pictures are measured too."""
@@ -45,16 +50,6 @@ class LipsConfig:
     """Pairs of which pictures are kept to look at."""
     pictures_per_sample: int = 10
     seed: int = 0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Spoken:
-    """What a model made of a recording."""
-
-    images: tuple[NDArray[np.uint8], ...]
-    """F pictures (H, W, 3); none where they were not asked for."""
-    latents: Tensor
-    """(1, C, N, h, w)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -88,12 +83,16 @@ class PairScores:
     """Measured in the animator's own pictures; for some pairs only."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Lips:
     """What `evaluate_lips` found."""
 
     pairs: tuple[PairScores, ...]
-    samples: tuple[LipSample, ...]
+
+    def summaries(self) -> dict[str, LipSummary]:
+        """Every mouth that was scored, by its key in `MOUTHS`."""
+        found = {name: summarise([getattr(pair, name) for pair in self.pairs]) for name in MOUTHS}
+        return {name: summary for name, summary in found.items() if summary is not None}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,8 +132,8 @@ def evaluate_lips(
     config: LipsConfig,
     find: FindLandmarks | None,
     progress: Callable[[str], None] = lambda _: None,
-) -> Lips:
-    """Let held-out portraits speak held-out recordings, and compare the mouths.
+) -> tuple[Lips, tuple[LipSample, ...]]:
+    """Let held-out portraits speak held-out recordings, and compare the mouths; and some pairs to look at.
 
     `find` measures pictures; without it none are made, and only latents and loudness are scored: good enough while training.
     """
@@ -144,7 +143,7 @@ def evaluate_lips(
         speech = speech.cut(config.num_frames)
         rig = portrait.rig()
         truth = in_units(rig.labels(speech.motion), "opening")
-        spoken = speak(model, portrait, speech, seed=config.seed + i, decode=find is not None)
+        spoken = speak(model, portrait.image, speech.samples, seed=config.seed + i, shown=() if find is None else None)
         video = read = ruler = None
         if find is not None:
             openings = measure_openings(spoken.images, find)
@@ -168,45 +167,13 @@ def evaluate_lips(
             )
         )
         progress(f"lips: {i + 1}/{config.num_pairs} pairs")
-    return Lips(pairs=tuple(pairs), samples=tuple(samples))
-
-
-def speak(model: Model, portrait: HeldPortrait, speech: HeldSpeech, *, seed: int, decode: bool) -> Spoken:
-    """Stream a recording through the engine, and keep the latents as well; without `decode`, only the latents."""
-    latents: list[Tensor] = []
-    listening = copy.copy(model)  # shares the weights; only its runtime is another
-    listening.runtime = replace(
-        model.runtime,
-        decode_first=_recording(model.runtime.decode_first, latents, decode=decode),
-        decode=_recording(model.runtime.decode, latents, decode=decode),
-    )
-    avatar: Avatar = listening.avatar(portrait.image, crop="none")
-    with avatar.stream(seed=seed) as stream:
-        frames = [*stream.push(speech.samples), *stream.flush()]
-    return Spoken(
-        images=tuple(frame.image for frame in frames) if decode else (),
-        latents=torch.cat(latents, dim=2),
-    )
+    return Lips(pairs=tuple(pairs)), tuple(samples)
 
 
 def opening_of_latents(latents: Tensor, num_frames: int) -> Track:
     """Lip opening in face heights, (F,), that label latents (1, C, N, h, w) speak of."""
     labels = LabelLatents(len(LABELS), latents.shape[1]).read(latents.float())[0, :num_frames].numpy()
     return np.maximum(in_units(labels, "opening"), 0)
-
-
-def _recording(step: DecodeStep, latents: list[Tensor], *, decode: bool) -> DecodeStep:
-    """The same step, keeping the latents it is given; without `decode` its pictures are empty."""
-
-    def record(z: Tensor, references: References, state: DecoderState) -> Tensor:
-        first = not latents
-        latents.append(z.detach().clone().cpu())
-        if decode:
-            return step(z, references, state)
-        num_frames = FRAMES_PER_LATENT * z.shape[2] - (FRAMES_PER_LATENT - 1 if first else 0)
-        return torch.zeros(1, num_frames, 1, 1, 3, dtype=torch.uint8)
-
-    return record
 
 
 def _sample(

@@ -5,7 +5,7 @@ Legend: F pictures at 25 per second, N samples at 16 kHz.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vivavoz.data.head_pose import fit_head
 from vivavoz.data.phonemes import SILENCE, Phoneme
-from vivavoz.errors import DataError
+from vivavoz.evaluate.faces import FindLandmarks, follow_face
 from vivavoz.evaluate.metrics import best_lag, pearson
 from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
 
@@ -28,10 +28,6 @@ _LOUDNESS_SPAN_DB = 40.0
 Track = NDArray[np.float32]
 
 
-FindLandmarks = Callable[[NDArray[np.uint8]], NDArray[np.float32] | None]
-"""Finds a face: (H, W, 3) uint8 RGB -> landmarks (478, 3) in pixels, or None where there is no face."""
-
-
 def lip_opening(landmarks: NDArray[np.float32]) -> float:
     """Gap between the inner lips in face heights, measured in the head's frame as the label `opening` is."""
     points = fit_head(landmarks).to_head(landmarks[[_UPPER_LIP, _LOWER_LIP]])
@@ -44,12 +40,12 @@ def measure_openings(images: Iterable[NDArray[np.uint8]], find: FindLandmarks) -
     Raises:
         DataError: no picture shows a face.
     """
-    openings = [float("nan") if (points := find(image)) is None else lip_opening(points) for image in images]
-    track = np.array(openings, np.float32)
-    seen = np.flatnonzero(~np.isnan(track))
-    if not len(seen):
-        raise DataError(f"no face found in any of {len(track)} pictures; expected a portrait in each: look at the video")
-    return np.interp(np.arange(len(track)), seen, track[seen]).astype(np.float32)
+    return openings_of(follow_face(images, find))
+
+
+def openings_of(landmarks: NDArray[np.float32]) -> Track:
+    """Lip opening (F,) of landmarks (F, 478, 3)."""
+    return np.array([lip_opening(points) for points in landmarks], np.float32)
 
 
 def loudness_mouth(samples: NDArray[np.float32], num_frames: int) -> Track:

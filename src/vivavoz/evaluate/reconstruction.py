@@ -11,26 +11,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vivavoz.data.landmarks import OUTER_LIPS
 from vivavoz.data.rig import Rig
 from vivavoz.data.rig_labels import LABELS, in_units
 from vivavoz.errors import DataError
+from vivavoz.evaluate.fidelity import Comparison, compare, mouth_region, pooled, rebuild, to_video
 from vivavoz.evaluate.material import HeldSpeech, Material, pick
-from vivavoz.evaluate.metrics import psnr, ssim
 from vivavoz.train.label_latents import LabelLatents
+from vivavoz.train.perceptual import Perceptual
 from vivavoz.vae.vae import VAE
 
 Kind = Literal["encoder", "labels", "copy"]
 """Where the latents come from; `copy` is the first reference itself."""
 
-MOUTH_MARGIN = 1.3
-"""The region around the mouth is the lips' outline, enlarged this much."""
 _APART_FRAMES = 12
 _POSE = ("opening", "mouth_width", "pucker", "yaw", "pitch", "roll", "eye_open_left", "eye_open_right")
 
@@ -40,7 +37,7 @@ class ReconstructionConfig:
     """What is reconstructed."""
 
     num_portraits: int = 20
-    clips_per_portrait: int = 2
+    clips_per_portrait: int = 1
     num_frames: int = 17
     """Frames of a clip, 1 + 4n."""
     reference_counts: tuple[int, ...] = (0, 1, 2, 3)
@@ -59,13 +56,11 @@ class ReconstructionConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fidelity:
-    """Means over all frames of all clips."""
+    """How well one kind of latents gives pictures back with so many references."""
 
     kind: Kind
     num_references: int
-    psnr_db: float
-    ssim: float
-    mouth_psnr_db: float
+    score: Comparison
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -78,12 +73,11 @@ class Sample:
     decoded: dict[int, NDArray[np.uint8]]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Reconstruction:
     """What `evaluate_reconstruction` found."""
 
     fidelities: tuple[Fidelity, ...]
-    samples: tuple[Sample, ...]
     num_frames: int
 
 
@@ -105,11 +99,15 @@ class Clip:
 
 @torch.inference_mode()
 def evaluate_reconstruction(
-    vae: VAE, material: Material, config: ReconstructionConfig, progress: Callable[[str], None] = lambda _: None
-) -> Reconstruction:
-    """Render clips of the material, encode and decode them, and compare."""
+    vae: VAE,
+    material: Material,
+    config: ReconstructionConfig,
+    perceptual: Perceptual,
+    progress: Callable[[str], None] = lambda _: None,
+) -> tuple[Reconstruction, tuple[Sample, ...]]:
+    """Render clips of the material, encode and decode them, and compare; and some pictures to look at."""
     labels_to_latents = LabelLatents(len(LABELS), vae.config.latent_channels)
-    scores: dict[tuple[Kind, int], list[Tensor]] = {}
+    scores: dict[tuple[Kind, int], list[Comparison]] = {}
     samples: list[Sample] = []
     num_frames = 0
     for i, portrait in enumerate(material.portraits[: config.num_portraits]):
@@ -117,35 +115,33 @@ def evaluate_reconstruction(
         for k in range(config.clips_per_portrait):
             speech = pick(material.speeches, config.clips_per_portrait * i + k)
             clip = render_clip(rig, speech, config, at=(k + 1) / (config.clips_per_portrait + 1))
-            truth, mouth = to_video(clip.frames), torch.from_numpy(clip.mouth)
             side = config.size // vae.config.spatial_factor
-            latents: dict[Kind, Tensor] = {"encoder": vae.encode(truth).mean}
+            latents: dict[Kind, Tensor] = {"encoder": vae.encode(to_video(clip.frames)).mean}
             if config.label_latents:
                 latents["labels"] = labels_to_latents(torch.from_numpy(clip.labels)[None], side, side)
                 known = labels_to_latents(torch.from_numpy(clip.reference_labels)[:, None], side, side).transpose(0, 2)
-            copy = to_video(clip.references[:1]).expand_as(truth)
-            scores.setdefault(("copy", 1), []).append(_score(copy, truth, mouth))
+            copy = np.broadcast_to(clip.references[:1], clip.frames.shape)
+            scores.setdefault(("copy", 1), []).append(compare(copy, clip.frames, clip.mouth, perceptual))
             decoded: dict[int, NDArray[np.uint8]] = {}
             middle = len(clip.frames) // 2
             for count in config.reference_counts:
                 pictures = to_video(clip.references[:count]).transpose(1, 2)
                 for kind, z in latents.items():
                     told = known[:, :, :count].transpose(1, 2) if kind == "labels" else None
-                    video = vae.decode(z, vae.encode_references(pictures, latents=told)).clamp(-1, 1)
-                    scores.setdefault((kind, count), []).append(_score(video, truth, mouth))
+                    rebuilt = rebuild(vae, z, vae.encode_references(pictures, latents=told))
+                    scores.setdefault((kind, count), []).append(compare(rebuilt, clip.frames, clip.mouth, perceptual))
                     if kind == "encoder":
-                        decoded[count] = to_pixels(video)[middle]
+                        decoded[count] = rebuilt[middle]
             num_frames += len(clip.frames)
             if len(samples) < config.num_samples and k == 0:
                 samples.append(
                     Sample(name=portrait.name, reference=clip.references[0], truth=clip.frames[middle], decoded=decoded)
                 )
         progress(f"reconstruction: {i + 1}/{min(config.num_portraits, len(material.portraits))} portraits")
-    return Reconstruction(
-        fidelities=tuple(_fidelity(kind, count, parts) for (kind, count), parts in sorted(scores.items())),
-        samples=tuple(samples),
-        num_frames=num_frames,
+    rows = tuple(
+        Fidelity(kind=kind, num_references=count, score=pooled(parts)) for (kind, count), parts in sorted(scores.items())
     )
+    return Reconstruction(fidelities=rows, num_frames=num_frames), tuple(samples)
 
 
 def render_clip(rig: Rig, speech: HeldSpeech, config: ReconstructionConfig, *, at: float) -> Clip:
@@ -185,35 +181,3 @@ def choose_references(
     known = np.stack([clip, portrait, labels[widest]])[:, columns]
     distance = np.linalg.norm(labels[candidates][:, None, columns] - known[None], axis=2).min(axis=1)
     return widest, candidates[int(distance.argmax())]
-
-
-def mouth_region(landmarks: NDArray[np.float32], size: int) -> NDArray[np.uint8]:
-    """(size, size): 1 inside the convex outline of the lips, enlarged about its centre; `landmarks` (478, 2) in pixels."""
-    outline = landmarks[list(OUTER_LIPS), :2]
-    centre = outline.mean(axis=0)
-    hull = cv2.convexHull(np.round((outline - centre) * MOUTH_MARGIN + centre).astype(np.int32))
-    region = np.zeros((size, size), np.uint8)
-    cv2.fillConvexPoly(region, hull, 1)
-    return region
-
-
-def to_video(images: NDArray[np.uint8]) -> Tensor:
-    """(T, H, W, 3) uint8 -> (1, 3, T, H, W) float32 in [-1, 1]."""
-    return (torch.from_numpy(np.ascontiguousarray(images)).permute(3, 0, 1, 2).float() / 127.5 - 1)[None]
-
-
-def to_pixels(video: Tensor) -> NDArray[np.uint8]:
-    """(1, 3, T, H, W) in [-1, 1] -> (T, H, W, 3) uint8."""
-    levels = ((video[0] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return np.ascontiguousarray(levels.permute(1, 2, 3, 0).numpy())
-
-
-def _score(video: Tensor, truth: Tensor, mouth: Tensor) -> Tensor:
-    """PSNR, SSIM and the mouth's PSNR of every frame, (T, 3)."""
-    a, b = video[0].transpose(0, 1), truth[0].transpose(0, 1)
-    return torch.stack([psnr(a, b), ssim(a, b), psnr(a, b, region=mouth)], dim=1)
-
-
-def _fidelity(kind: Kind, num_references: int, parts: list[Tensor]) -> Fidelity:
-    whole, structure, mouth = torch.cat(parts).mean(dim=0).tolist()
-    return Fidelity(kind=kind, num_references=num_references, psnr_db=whole, ssim=structure, mouth_psnr_db=mouth)

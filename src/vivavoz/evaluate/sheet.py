@@ -9,11 +9,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vivavoz.evaluate.likeness import Pose
 from vivavoz.evaluate.lips import LipSample
 from vivavoz.evaluate.mouth import Track
 from vivavoz.evaluate.reconstruction import Sample
 
 TILE_PX = 192
+TILES_IN_A_ROW = 8
 CURVE_HEIGHT_PX = 160
 _PAPER, _INK = (255, 255, 255), (40, 40, 40)
 _TRUTH_COLOUR, _MODEL_COLOUR = (150, 150, 150), (200, 40, 40)
@@ -39,8 +41,22 @@ def lips_sheet(samples: Sequence[LipSample]) -> Image:
         parts.append(_row(sample.performed, (f"animator: {sample.name}",)))
         parts.append(_row(sample.generated, ("generated",)))
         parts.append(opening_curves(sample.truth, sample.openings, sample.moments, width=parts[-1].shape[1]))
-    width = max(part.shape[1] for part in parts)
-    return np.concatenate([np.pad(part, ((0, 0), (0, width - part.shape[1]), (0, 0))) for part in parts])
+    return _stack(parts)
+
+
+def likeness_sheet(poses: Sequence[Pose]) -> Image:
+    """Pictures of the animator, and the generated ones of the same moments and poses below."""
+    rows = []
+    for start in range(0, len(poses), TILES_IN_A_ROW):
+        some = poses[start : start + TILES_IN_A_ROW]
+        rows.append(_row([pose.performed for pose in some], ("animator",)))
+        rows.append(_row([pose.generated for pose in some], ("generated",)))
+    return _stack(rows)
+
+
+def moments_sheet(rows: Sequence[Sequence[Image]], heads: Sequence[str]) -> Image:
+    """A row for every portrait: pictures at some moments, with a word over each column."""
+    return np.concatenate([_row(row, heads if i == 0 else ()) for i, row in enumerate(rows)])
 
 
 def opening_curves(truth: Track, openings: Track, moments: Sequence[int], *, width: int) -> Image:
@@ -61,6 +77,12 @@ def opening_curves(truth: Track, openings: Track, moments: Sequence[int], *, wid
 def _across(index: int, count: int, width: int) -> int:
     """Column of the middle of tile `index`, were there `count` pictures over the width."""
     return round((index + 0.5) * (width - 1) / max(count, 1))
+
+
+def _stack(parts: Sequence[Image]) -> Image:
+    """Below one another, whatever their widths."""
+    width = max(part.shape[1] for part in parts)
+    return np.concatenate([np.pad(part, ((0, 0), (0, width - part.shape[1]), (0, 0))) for part in parts])
 
 
 def _row(images: Sequence[Image], heads: Sequence[str]) -> Image:

@@ -4,10 +4,11 @@ from functools import cache
 
 import numpy as np
 
-from tests.models import speech
+from tests.models import lively_model, speech, tiniest
 from tests.unit.data.test_rig import face_image, face_landmarks
 from vivavoz.data.motion import Motion
 from vivavoz.data.phonemes import Phoneme
+from vivavoz.engine.model import Model
 from vivavoz.evaluate.material import HeldPortrait, HeldSpeech, Material
 
 NUM_FRAMES = 45
@@ -39,3 +40,9 @@ def babble(num_frames: int = NUM_FRAMES) -> HeldSpeech:
 
 def material() -> Material:
     return Material(portraits=(drawn_portrait(),), speeches=(babble(),))
+
+
+@cache
+def tiniest_model() -> Model:
+    """A model for long streams, shared by tests that do not change it."""
+    return lively_model(tiniest())

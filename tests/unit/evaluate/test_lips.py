@@ -4,29 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.models import images, lively_model, tiniest, tiny_model
+from tests.models import tiny_model
 from tests.unit.data.test_rig import face_landmarks
 from tests.unit.evaluate.material import babble, drawn_portrait, material
 from vivavoz.data.rig_labels import LABELS, in_units
-from vivavoz.evaluate.lips import LipsConfig, evaluate_lips, opening_of_latents, speak, summarise
+from vivavoz.evaluate.lips import Lips, LipsConfig, PairScores, evaluate_lips, opening_of_latents, summarise
 from vivavoz.evaluate.mouth import LipScores
 from vivavoz.train.label_latents import LabelLatents
-
-NUM_LATENT_FRAMES = 12  # of 45 pictures
-
-
-def test_speaking_is_streaming_and_keeps_the_latents():
-    model = lively_model(tiniest())
-    runtime = model.runtime
-    spoken = speak(model, drawn_portrait(), babble(), seed=3, decode=True)
-    with model.avatar(drawn_portrait().image, crop="none").stream(seed=3) as stream:
-        expected = images([*stream.push(babble().samples), *stream.flush()])
-    assert np.array_equal(np.stack(spoken.images), expected)
-    assert spoken.latents.shape == (1, 8, NUM_LATENT_FRAMES, 1, 1)
-    assert model.runtime is runtime
-    silent = speak(model, drawn_portrait(), babble(), seed=3, decode=False)
-    assert silent.images == ()
-    assert torch.equal(silent.latents, spoken.latents)
 
 
 def test_opening_is_read_back_from_label_latents():
@@ -41,17 +25,18 @@ def test_opening_is_read_back_from_label_latents():
 def test_pairs_are_scored_with_and_without_pictures():
     config = LipsConfig(num_pairs=2, num_frames=21, num_ruler_pairs=1, num_samples=1, pictures_per_sample=3)
     gaps = iter(np.random.default_rng(0).uniform(0, 0.1, 1000))
-    found = evaluate_lips(tiny_model(), material(), config, lambda image: face_landmarks(gap=next(gaps)))
+    found, samples = evaluate_lips(tiny_model(), material(), config, lambda image: face_landmarks(gap=next(gaps)))
     first, second = found.pairs
     assert first.truth.r == pytest.approx(1)
     assert first.ruler is not None
     assert second.ruler is None
     assert first.video is not None
     assert abs(first.video.r) < 0.9  # lips at random
-    (sample,) = found.samples
+    (sample,) = samples
     assert sample.moments == (0, 10, 20)
     assert sample.generated[0].shape == sample.performed[0].shape == (64, 64, 3)
-    (pair,) = evaluate_lips(tiny_model(), material(), LipsConfig(num_pairs=1, num_frames=13), None).pairs
+    silent, _ = evaluate_lips(tiny_model(), material(), LipsConfig(num_pairs=1, num_frames=13), None)
+    (pair,) = silent.pairs
     assert pair.video is None
     assert pair.latents is not None
 
@@ -71,3 +56,8 @@ def test_summary_counts_closures_together_and_leaves_out_what_is_missing():
     assert summary.closure == pytest.approx(0.5)
     assert math.isnan(summary.deviation_silence)
     assert summarise([None]) is None
+
+
+def test_summaries_leave_out_mouths_that_nobody_measured():
+    pair = PairScores(portrait="a", speech="b", video=None, latents=None, loudness=scores(0.5), truth=scores(1.0), ruler=None)
+    assert {name: row.r for name, row in Lips(pairs=(pair, pair)).summaries().items()} == {"loudness": 0.5, "truth": 1.0}

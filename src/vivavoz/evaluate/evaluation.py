@@ -1,0 +1,266 @@
+"""One evaluation from beginning to end: every part for every set of weights, kept as soon as it is done.
+
+A part that was measured before, of the same weights, material and configuration, is read instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vivavoz.config_json import from_plain, to_plain
+from vivavoz.data.landmarks import face_mesh
+from vivavoz.engine.accounting import describe
+from vivavoz.engine.model import Model
+from vivavoz.errors import ConfigError
+from vivavoz.evaluate.background import BackgroundConfig, BackgroundResult, evaluate_background
+from vivavoz.evaluate.clips import ClipsConfig, ClipsResult, RealClip, evaluate_clips
+from vivavoz.evaluate.faces import FindLandmarks
+from vivavoz.evaluate.likeness import Descriptor, Likeness, LikenessConfig, evaluate_likeness
+from vivavoz.evaluate.lips import Lips, LipsConfig, evaluate_lips
+from vivavoz.evaluate.material import Material
+from vivavoz.evaluate.reconstruction import Reconstruction, ReconstructionConfig, evaluate_reconstruction
+from vivavoz.evaluate.sheet import likeness_sheet, lips_sheet, moments_sheet, reconstruction_sheet
+from vivavoz.evaluate.states import StatesConfig, StatesResult, evaluate_states
+from vivavoz.evaluate.steering import SteeringConfig, SteeringResult, evaluate_steering
+from vivavoz.evaluate.stillness import StillnessConfig, StillnessResult, evaluate_stillness
+from vivavoz.media.image import write_image
+from vivavoz.media.output import writing
+from vivavoz.presets import SamplingConfig
+from vivavoz.train.perceptual import Perceptual
+
+Sheet = NDArray[np.uint8] | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationConfig:
+    """What is measured."""
+
+    reconstruction: ReconstructionConfig = field(default_factory=ReconstructionConfig)
+    clips: ClipsConfig = field(default_factory=ClipsConfig)
+    lips: LipsConfig = field(default_factory=LipsConfig)
+    stillness: StillnessConfig = field(default_factory=StillnessConfig)
+    likeness: LikenessConfig = field(default_factory=LikenessConfig)
+    background: BackgroundConfig = field(default_factory=BackgroundConfig)
+    steering: SteeringConfig = field(default_factory=SteeringConfig)
+    states: StatesConfig = field(default_factory=StatesConfig)
+    landmarks: bool = True
+    """Find landmarks in generated pictures too (needs MediaPipe); without, only what needs none is measured."""
+
+
+def full_evaluation(*, size: int = 256, label_latents: bool = True, landmarks: bool = True) -> EvaluationConfig:
+    """Everything: what `docs/experiments.md` quotes."""
+    return EvaluationConfig(
+        reconstruction=ReconstructionConfig(size=size, label_latents=label_latents),
+        clips=ClipsConfig(size=size),
+        lips=LipsConfig(label_latents=label_latents),
+        stillness=StillnessConfig(label_latents=label_latents),
+        landmarks=landmarks,
+    )
+
+
+def quick_evaluation(*, size: int = 256, label_latents: bool = True, landmarks: bool = True) -> EvaluationConfig:
+    """A small part of it, to see where a model stands."""
+    return EvaluationConfig(
+        reconstruction=ReconstructionConfig(num_portraits=3, size=size, label_latents=label_latents, num_frames=9),
+        clips=ClipsConfig(num_clips=2, size=size, num_frames=9),
+        lips=LipsConfig(num_pairs=3, num_frames=100, num_ruler_pairs=1, num_samples=1, label_latents=label_latents),
+        stillness=StillnessConfig(num_portraits=1, num_latent_portraits=2, speech_s=3, silence_s=4, label_latents=label_latents),
+        likeness=LikenessConfig(num_portraits=3, num_frames=49, num_shown=16, num_scored=2),
+        background=BackgroundConfig(num_portraits=1, moments_s=(2, 60)),
+        steering=SteeringConfig(num_portraits=1, seconds=4, ruler=False),
+        states=StatesConfig(num_portraits=1, blocks_after=2),
+        landmarks=landmarks,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contender:
+    """Weights that are measured, sampled as the model's preset says."""
+
+    name: str
+    model: Model
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Findings:
+    """All figures of one contender; None where a part was not, or not yet, measured."""
+
+    name: str
+    preset: str
+    sampling: SamplingConfig
+    generator_gflop_per_frame: float
+    """Arithmetic of the generator per picture: all steps and branches, and the clean pass."""
+    num_parameters: int
+    reconstruction: Reconstruction | None = None
+    clips: ClipsResult | None = None
+    lips: Lips | None = None
+    stillness: StillnessResult | None = None
+    likeness: Likeness | None = None
+    background: BackgroundResult | None = None
+    steering: SteeringResult | None = None
+    states: StatesResult | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Exam:
+    """What all contenders are measured on, and with."""
+
+    config: EvaluationConfig
+    material: Material
+    perceptual: Perceptual
+    descriptor: Descriptor
+    clips: tuple[RealClip, ...] = ()
+    num_people_in_clips: int = 0
+
+
+def evaluate(
+    contenders: Sequence[Contender],
+    exam: Exam,
+    folder: Path,
+    *,
+    progress: Callable[[str], None] = lambda _: None,
+    on_part: Callable[[Sequence[Findings]], None] = lambda _: None,
+) -> list[Findings]:
+    """Measure every contender, part by part; sheets and finished parts go to `folder`.
+
+    `on_part` is told all findings whenever there are more. Parts that need landmarks are left out where `config.landmarks` is
+    off, and those that need controls where the model has none.
+
+    Raises:
+        DataError: MediaPipe is missing and `config.landmarks` asks for it, or no face is found in a video.
+        OutputError: the folder cannot be written.
+    """
+    findings = [
+        Findings(
+            name=one.name,
+            preset=one.model.preset.name,
+            sampling=one.model.preset.sampling,
+            generator_gflop_per_frame=sum(
+                stage.gflop_per_frame for stage in describe(one.model.preset).stages if stage.part == "generator"
+            ),
+            num_parameters=sum(parameter.numel() for parameter in one.model.parameters()),
+        )
+        for one in contenders
+    ]
+    prints = [_fingerprint(one.model) for one in contenders]
+    with face_mesh() if exam.config.landmarks else nullcontext() as find:
+        for part, kind, measure in _parts(exam, find):
+            for i, contender in enumerate(contenders):
+                found = _measure_once(part, kind, measure, contender, prints[i], exam, folder, progress)
+                if found is not None:
+                    findings[i] = replace(findings[i], **{part: found})
+                    on_part(findings)
+    return findings
+
+
+Measure = Callable[[Model, Callable[[str], None]], tuple[Any, Sheet]]
+
+
+def _parts(exam: Exam, find: FindLandmarks | None) -> list[tuple[str, type, Measure]]:
+    """Name, kind of result and way to measure of every part that this exam has; what costs little comes first."""
+    config, material = exam.config, exam.material
+
+    def reconstruction(model: Model, tell: Callable[[str], None]) -> tuple[Reconstruction, Sheet]:
+        found, samples = evaluate_reconstruction(model.vae, material, config.reconstruction, exam.perceptual, tell)
+        return found, reconstruction_sheet(samples) if samples else None
+
+    def clips(model: Model, tell: Callable[[str], None]) -> tuple[ClipsResult, Sheet]:
+        found, samples = evaluate_clips(model.vae, exam.clips, config.clips, exam.perceptual, exam.num_people_in_clips, tell)
+        return found, reconstruction_sheet(samples)
+
+    def lips(model: Model, tell: Callable[[str], None]) -> tuple[Lips, Sheet]:
+        found, samples = evaluate_lips(model, material, config.lips, find, tell)
+        return found, lips_sheet(samples) if samples else None
+
+    def background(model: Model, tell: Callable[[str], None]) -> tuple[BackgroundResult, Sheet]:
+        found, rows = evaluate_background(model, material, config.background, find, tell)
+        heads = ("portrait", *(f"{moment} s" for moment in config.background.moments_s))
+        return found, moments_sheet(rows, heads) if rows else None
+
+    parts: list[tuple[str, type, Measure]] = [
+        ("reconstruction", Reconstruction, reconstruction),
+        ("lips", Lips, lips),
+        (
+            "stillness",
+            StillnessResult,
+            lambda model, tell: (evaluate_stillness(model, material, config.stillness, find, tell), None),
+        ),
+        ("background", BackgroundResult, background),
+    ]
+    if exam.clips:
+        parts.insert(1, ("clips", ClipsResult, clips))
+    if find is not None:
+
+        def likeness(model: Model, tell: Callable[[str], None]) -> tuple[Likeness, Sheet]:
+            found, poses = evaluate_likeness(model, material, config.likeness, find, exam.descriptor, exam.perceptual, tell)
+            return found, likeness_sheet(poses) if poses else None
+
+        parts += [
+            ("likeness", Likeness, likeness),
+            (
+                "steering",
+                SteeringResult,
+                lambda model, tell: (evaluate_steering(model, material, config.steering, find, tell), None),
+            ),
+            ("states", StatesResult, lambda model, tell: (evaluate_states(model, material, config.states, find, tell), None)),
+        ]
+    return parts
+
+
+def _measure_once(
+    part: str,
+    kind: type,
+    measure: Measure,
+    contender: Contender,
+    fingerprint: str,
+    exam: Exam,
+    folder: Path,
+    progress: Callable[[str], None],
+) -> Any:
+    """A part's result, read where it was measured before; None where the model cannot be measured so."""
+    if part in ("steering", "states") and not contender.model.preset.generator.controls:
+        return None
+    path = folder / "parts" / f"{contender.name}-{part}.json"
+    of = {
+        "weights": fingerprint,
+        "sampling": to_plain(contender.model.preset.sampling),
+        "config": to_plain(getattr(exam.config, part)),
+        "landmarks": exam.config.landmarks,
+        "portraits": [portrait.name for portrait in exam.material.portraits],
+        "speeches": [speech.name for speech in exam.material.speeches],
+        "clips": [clip.key for clip in exam.clips],
+        "perceptual": exam.perceptual.name,
+        "descriptor": exam.descriptor.name,
+    }
+    of = json.loads(json.dumps(of))
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if stored["of"] == of:
+            return from_plain(kind, stored["result"], str(path))
+    except (OSError, ValueError, KeyError, TypeError, ConfigError):
+        pass  # never measured, or damaged: measured now
+    result, sheet = measure(contender.model, lambda line: progress(f"{contender.name}: {line}"))
+    with writing(folder):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"of": of, "result": to_plain(result)}, indent=1) + "\n", encoding="utf-8")
+    if sheet is not None:
+        write_image(folder / f"{contender.name}-{part}.png", sheet)
+    return result
+
+
+def _fingerprint(model: Model) -> str:
+    """Hash of all weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensor.detach().cpu().float().numpy()).tobytes())
+    return digest.hexdigest()[:20]

@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+
+from tests.unit.evaluate.material import drawn_portrait
+from vivavoz.data.landmarks import INNER_LIPS
+from vivavoz.evaluate.fidelity import compare, mouth_region, pooled, to_video
+from vivavoz.train.perceptual import choose_perceptual
+
+
+def test_a_known_error_in_the_mouth_alone():
+    truth = np.full((3, 32, 32, 3), 100, np.uint8)
+    mouth = np.zeros((3, 32, 32), np.uint8)
+    mouth[:, :16] = 1
+    pictures = truth.copy()
+    pictures[:, :16] = 151  # 51 of 255: 14 dB below
+    found = compare(pictures, truth, mouth, choose_perceptual())
+    assert found.mouth_psnr_db == pytest.approx(13.979, abs=1e-2)
+    assert found.psnr_db == pytest.approx(13.979 + 3.0103, abs=1e-2)
+    assert found.perceptual > 0
+    assert compare(truth, truth, mouth, choose_perceptual()).perceptual == pytest.approx(0, abs=1e-6)
+
+
+def test_clips_count_by_their_pictures():
+    truth, mouth = np.full((4, 32, 32, 3), 100, np.uint8), np.ones((4, 32, 32), np.uint8)
+    off = [compare(truth[:n] + np.uint8(add), truth[:n], mouth[:n], choose_perceptual()) for n, add in ((1, 51), (3, 5))]
+    both = pooled(off)
+    assert both.num_frames == 4
+    assert both.psnr_db == pytest.approx((off[0].psnr_db + 3 * off[1].psnr_db) / 4)
+
+
+def test_mouth_region_surrounds_the_lips():
+    points = drawn_portrait().landmarks[:, :2]
+    region = mouth_region(points, 512)
+    inside = np.round(points[list(INNER_LIPS)]).astype(int)
+    assert region[inside[:, 1], inside[:, 0]].all()
+    assert 0.002 < region.mean() < 0.05
+
+
+def test_video_spans_the_range():
+    images = np.array([0, 255], np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 3), np.uint8)
+    video = to_video(images)
+    assert video.shape == (1, 3, 2, 8, 8)
+    assert video[:, :, 0].unique().tolist() == [-1]
+    assert video[:, :, 1].unique().tolist() == [1]
