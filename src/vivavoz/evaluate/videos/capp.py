@@ -1,10 +1,10 @@
 """CAPP: whether the head moves as the voice does (paper 4.3, tables 1 and I).
 
-S. Xu et al., "VASA-1: lifelike audio-driven talking faces generated in real time" (2024), section 4.1: contrastive audio and pose
-pretraining, as CLIP does for pictures and text. An encoder of sound and one of poses (a transformer of 6 layers) are trained
-together to tell which 3 s of sound and of head pose belong together; a clip's score is the cosine of the two. No weights are public, so
-a corpus of one's own trains them: `vivavoz evaluate train-capp`. There the sound's encoder begins from wav2vec 2.0 and hears 2,000
-hours; here it is a small transformer on mel frames. Scores of different weights do not compare.
+S. Xu et al., "VASA-1: lifelike audio-driven talking faces generated in real time" (2024), section 4.1: contrastive audio and
+pose pretraining, as CLIP does for pictures and text. An encoder of sound and one of poses (a transformer of 6 layers) are
+trained together to tell which 3 s of sound and of head pose belong together; a clip's score is the cosine of the two. No
+weights are public, so a corpus of one's own trains them: `vivavoz evaluate train-capp`. There the sound's encoder begins from
+wav2vec 2.0 and hears 2,000 hours; here it is a small transformer on mel frames. Scores of different weights do not compare.
 
 Legend: W windows of 75 pictures (3 s), T pictures, P = 6 figures of a pose, M = 240 mel frames, K mel bands, D features.
 """
@@ -23,9 +23,9 @@ from torch.nn import functional as F
 from vivavoz.data.head_pose import angles
 from vivavoz.data.video.measure import measure_heads
 from vivavoz.errors import DataError
-from vivavoz.evaluate.clips import TalkingClip
-from vivavoz.evaluate.judge_file import load_judge, save_judge
-from vivavoz.evaluate.sync import mel_frames
+from vivavoz.evaluate.videos.clips import TalkingClip
+from vivavoz.evaluate.videos.judge_file import load_judge, save_judge
+from vivavoz.evaluate.videos.sync import mel_frames
 from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
 
 KIND = "vivavoz CAPP"

@@ -22,9 +22,9 @@ _PCM_PEAK = 32768
 def cepstrum(samples: NDArray[np.float32]) -> NDArray[np.float64]:
     """Coefficients (S, 13) of sound (N,) in [-1, 1].
 
-    Preemphasis, windows of 25 ms without a taper, the power of 512 Fourier bins in 26 mel triangles from 0 to 8 kHz (their corners
-    on whole bins), logarithm, orthonormal cosine transform, sine lifter of 22; the first coefficient is the logarithm of the
-    window's energy. The last window is filled up with zeros.
+    Preemphasis, windows of 25 ms without a taper, the power of 512 Fourier bins in 26 mel triangles from 0 to 8 kHz (their
+    corners on whole bins), logarithm, orthonormal cosine transform, sine lifter of 22; the first coefficient is the logarithm
+    of the window's energy. The last window is filled up with zeros.
     """
     pcm = np.clip(np.round(samples.astype(np.float64) * _PCM_PEAK), -_PCM_PEAK, _PCM_PEAK - 1)
     emphasised = np.append(pcm[:1], pcm[1:] - _PREEMPHASIS * pcm[:-1])

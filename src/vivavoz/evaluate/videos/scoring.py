@@ -17,13 +17,13 @@ import torch
 from numpy.typing import NDArray
 
 from vivavoz.errors import DataError
-from vivavoz.evaluate.clips import TalkingClip
-from vivavoz.evaluate.face_motion import background_drift, blinks_per_minute, lip_agreement
-from vivavoz.evaluate.fvd import fvd
-from vivavoz.evaluate.identity import identity_similarity
-from vivavoz.evaluate.judges import Judges
 from vivavoz.evaluate.metrics import psnr, ssim
 from vivavoz.evaluate.reconstruction import to_video
+from vivavoz.evaluate.videos.clips import TalkingClip
+from vivavoz.evaluate.videos.face_motion import background_drift, blinks_per_minute, lip_agreement
+from vivavoz.evaluate.videos.fvd import fvd
+from vivavoz.evaluate.videos.identity import identity_similarity
+from vivavoz.evaluate.videos.judges import Judges
 
 _AT_ONCE = 16
 
@@ -58,10 +58,14 @@ METRICS: dict[str, Metric] = {
     "psnr_db": Metric(label="PSNR", better="up", digits=2, what="dB, the mean over pictures"),
     "ssim": Metric(label="SSIM", better="up", digits=4, what="structural similarity, Gaussian windows of 11 x 11"),
     "lpips": Metric(label="LPIPS", better="down", digits=4, what="learned perceptual distance (VGG)"),
-    "squeezenet": Metric(label="SqueezeNet distance", better="down", digits=4, what="perceptual distance on SqueezeNet; not LPIPS"),
+    "squeezenet": Metric(
+        label="SqueezeNet distance", better="down", digits=4, what="perceptual distance on SqueezeNet; not LPIPS"
+    ),
     "identity": Metric(label="identity", better="up", digits=3, what="cosine of face features with the real first picture"),
     "lip_r": Metric(label="lip r", better="up", digits=3, what="Pearson's r of the lips' opening with the real one"),
-    "closures": Metric(label="closures", better="up", digits=3, what="share of the real lips' closures that find the lips closed"),
+    "closures": Metric(
+        label="closures", better="up", digits=3, what="share of the real lips' closures that find the lips closed"
+    ),
     "blinks_per_minute": Metric(label="blinks/min", better="as real", digits=1, what="blinks of both eyes a minute"),
     "background_drift": Metric(
         label="drift", better="as real", digits=2, what="grey levels between first and last second, off the person"
@@ -162,9 +166,7 @@ def summarise_scores(clips: Iterable[Mapping[str, float]]) -> Scores:
     for scores in clips:
         for name, value in scores.items():
             gathered.setdefault(name, []).append(value)
-    return {
-        name: (median if METRICS[name].median else fmean)(gathered[name]) for name in METRICS if name in gathered
-    }
+    return {name: (median if METRICS[name].median else fmean)(gathered[name]) for name in METRICS if name in gathered}
 
 
 def video_distance(generated: Sequence[NDArray | None], real: Sequence[NDArray | None]) -> Scores:
@@ -177,4 +179,8 @@ def video_distance(generated: Sequence[NDArray | None], real: Sequence[NDArray |
 
 def _of_sync(name: str, judge: object, clip: TalkingClip) -> Scores:
     found = judge.score(clip)  # type: ignore[attr-defined]
-    return {f"{name}_confidence": found.confidence, f"{name}_distance": found.distance, f"{name}_offset_frames": found.offset_frames}
+    return {
+        f"{name}_confidence": found.confidence,
+        f"{name}_distance": found.distance,
+        f"{name}_offset_frames": found.offset_frames,
+    }

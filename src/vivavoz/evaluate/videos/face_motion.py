@@ -1,4 +1,4 @@
-"""What landmarks and pixels tell of a clip without any network: lips against the real ones, blinks, a background that stands still.
+"""What landmarks and pixels tell of a clip: lips against the real ones, blinks, a background that stands still.
 
 Legend: T pictures at 25 a second.
 """
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoz.evaluate.clips import TalkingClip
 from vivavoz.evaluate.metrics import pearson
 from vivavoz.evaluate.mouth import CLOSED_SHARE, Track
+from vivavoz.evaluate.videos.clips import TalkingClip
 from vivavoz.timing import FRAME_RATE
 
 SHUT = 0.5

@@ -1,8 +1,9 @@
 """Frechet video distance over 25 pictures: FVD25 of the paper's tables.
 
-T. Unterthiner et al., "Towards accurate generative models of video" (2018), with the I3D network as TorchScript that I. Skorokhodov
-et al. published with StyleGAN-V (`i3d_torchscript.pt`, the numbers of the TensorFlow original but for the resizing): 400 features
-before the softmax, pictures resized to 224 x 224 by the network. Moments as in StyleGAN-V: covariance over n, not n - 1.
+T. Unterthiner et al., "Towards accurate generative models of video" (2018), with the I3D network as TorchScript that I.
+Skorokhodov et al. published with StyleGAN-V (`i3d_torchscript.pt`, the numbers of the TensorFlow original but for the
+resizing): 400 features before the softmax, pictures resized to 224 x 224 by the network. Moments as in StyleGAN-V: covariance
+over n, not n - 1.
 
 Legend: n windows, D features, T = 25 pictures.
 """
@@ -66,12 +67,15 @@ def fvd(generated: NDArray[np.floating], real: NDArray[np.floating]) -> float:
 
 
 def frechet_distance(
-    mean_a: NDArray[np.floating], covariance_a: NDArray[np.floating], mean_b: NDArray[np.floating], covariance_b: NDArray[np.floating]
+    mean_a: NDArray[np.floating],
+    covariance_a: NDArray[np.floating],
+    mean_b: NDArray[np.floating],
+    covariance_b: NDArray[np.floating],
 ) -> float:
     """Frechet distance of two Gaussians: |m_a - m_b|^2 + tr(A + B - 2 (A B)^1/2); means (D,), covariances (D, D).
 
-    The trace of the root is the sum of the roots of the eigenvalues of A^1/2 B A^1/2, which is symmetric: unlike the root of A B it
-    stays real and finite when there are fewer windows than features.
+    The trace of the root is the sum of the roots of the eigenvalues of A^1/2 B A^1/2, which is symmetric: unlike the root of
+    A B it stays real and finite when there are fewer windows than features.
     """
     values, vectors = np.linalg.eigh(np.asarray(covariance_a, np.float64))
     root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T

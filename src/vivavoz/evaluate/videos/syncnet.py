@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vivavoz.errors import DataError, WeightsError
-from vivavoz.evaluate.cepstrum import cepstrum
-from vivavoz.evaluate.clips import TalkingClip
-from vivavoz.evaluate.sync_scores import WINDOW_FRAMES, SyncScores, sync_scores
+from vivavoz.evaluate.videos.cepstrum import cepstrum
+from vivavoz.evaluate.videos.clips import TalkingClip
+from vivavoz.evaluate.videos.sync_scores import WINDOW_FRAMES, SyncScores, sync_scores
 from vivavoz.timing import SAMPLES_PER_FRAME
 
 CROP_PX = 224
@@ -84,7 +84,9 @@ class SyncNet(nn.Module):
         device = next(self.parameters()).device
         num_windows = min(clip.num_frames, len(clip.samples) // SAMPLES_PER_FRAME) - WINDOW_FRAMES
         if num_windows < _SMOOTH_FRAMES - WINDOW_FRAMES:
-            raise DataError(f"{clip.name} has {num_windows + WINDOW_FRAMES} pictures with sound; expected {_SMOOTH_FRAMES} at least")
+            raise DataError(
+                f"{clip.name} has {num_windows + WINDOW_FRAMES} pictures with sound; expected {_SMOOTH_FRAMES} at least"
+            )
         faces = torch.from_numpy(face_crops(clip)).permute(3, 0, 1, 2)
         heard = torch.from_numpy(cepstrum(clip.samples)).T.float()
         seen_parts, heard_parts = [], []

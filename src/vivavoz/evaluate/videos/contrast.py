@@ -1,7 +1,7 @@
 """Recipes of the judges that the project trains itself: which sound belongs to which lips (`vivavoz sync`) or head (CAPP).
 
-Both are contrastive (InfoNCE, as CLIP): of all windows of a batch each must find its own sound, and each sound its window. A batch has
-several windows of every clip, so that a voice or a face alone gives nothing away.
+Both are contrastive (InfoNCE, as CLIP): of all windows of a batch each must find its own sound, and each sound its window. A
+batch has several windows of every clip, so that a voice or a face alone gives nothing away.
 
 Legend: C clips of a batch, n windows of each, W = C n.
 """
@@ -19,9 +19,9 @@ from torch.nn import functional as F
 
 from vivavoz.data.shards.clip import ClipInfo
 from vivavoz.errors import ConfigError, DataError
-from vivavoz.evaluate import capp, sync
-from vivavoz.evaluate.clips import read_stored, stored_clips
-from vivavoz.evaluate.sync_scores import WINDOW_FRAMES
+from vivavoz.evaluate.videos import capp, sync
+from vivavoz.evaluate.videos.clips import read_stored, stored_clips
+from vivavoz.evaluate.videos.sync_scores import WINDOW_FRAMES
 from vivavoz.timing import FRAME_RATE
 
 _MAX_SCALE = 4.6

@@ -34,7 +34,7 @@ def load_judge(network: Network, kind: str, path: Path) -> Network:
             found = (file.metadata() or {}).get("kind")
             if found != kind:
                 raise WeightsError(f"{path} holds {found or 'something unnamed'}, expected {kind}: give the right file")
-            network.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118: no mapping
+            network.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:120]
         raise WeightsError(f"{path} cannot be used ({reason}); expected weights of {kind}") from error

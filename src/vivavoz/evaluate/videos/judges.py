@@ -1,7 +1,7 @@
 """The judges of videos: which metrics can be had with the weights at hand, and what to fetch for the others.
 
-Weights come by path, from an option or an environment variable. A metric without its weights is left out and says so; no other number
-takes its place.
+Weights come by path, from an option or an environment variable. A metric without its weights is left out and says so; no other
+number takes its place.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pathlib import Path
 import torch
 
 from vivavoz.errors import ConfigError, WeightsError
-from vivavoz.evaluate.capp import Capp, load_capp
-from vivavoz.evaluate.fvd import VideoFeatures, load_i3d
-from vivavoz.evaluate.identity import FaceRecogniser, load_recogniser
-from vivavoz.evaluate.sync import SyncScorer, load_sync
-from vivavoz.evaluate.syncnet import SyncNet, load_syncnet
+from vivavoz.evaluate.videos.capp import Capp, load_capp
+from vivavoz.evaluate.videos.fvd import VideoFeatures, load_i3d
+from vivavoz.evaluate.videos.identity import FaceRecogniser, load_recogniser
+from vivavoz.evaluate.videos.sync import SyncScorer, load_sync
+from vivavoz.evaluate.videos.syncnet import SyncNet, load_syncnet
 from vivavoz.train.perceptual import Perceptual, choose_perceptual
 
-SHIPPED_SYNC = Path(__file__).parents[1] / "weights" / "sync" / "sync.safetensors"
+SHIPPED_SYNC = Path(__file__).parents[2] / "weights" / "sync" / "sync.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

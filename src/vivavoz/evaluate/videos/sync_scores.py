@@ -50,10 +50,7 @@ def sync_scores(lips: Tensor, sound: Tensor, *, max_shift_frames: int = MAX_SHIF
         raise DataError(f"got {len(lips)} windows of lips and {len(sound)} of sound; expected as many of both, at least one")
     padded = F.pad(sound.float(), (0, 0, max_shift_frames, max_shift_frames))
     curve = torch.stack(
-        [
-            F.pairwise_distance(lips.float(), padded[shift : shift + len(lips)]).mean()
-            for shift in range(2 * max_shift_frames + 1)
-        ]
+        [F.pairwise_distance(lips.float(), padded[shift : shift + len(lips)]).mean() for shift in range(2 * max_shift_frames + 1)]
     )
     least, at = curve.min(dim=0)
     return SyncScores(

@@ -1,10 +1,11 @@
-"""The project's own judge of lip sync, for where SyncNet's weights are not at hand: `vivavoz sync`. Its numbers are not S_C and S_D.
+"""`vivavoz sync`: the project's own judge of lip sync, where SyncNet's weights are not at hand. Not S_C and S_D.
 
-A small network in SyncNet's manner: five pictures of the mouth, and the 0.2 s of sound they were spoken in, to features of length 1
-that lie close together when they belong together. Confidence and distance are then taken as SyncNet's are, see `sync_scores`.
-`vivavoz evaluate train-sync` trains one on any corpus of shards.
+A small network in SyncNet's manner: five pictures of the mouth, and the 0.2 s of sound they were spoken in, to features of
+length 1 that lie close together when they belong together. Confidence and distance are then taken as SyncNet's are, see
+`sync_scores`. `vivavoz evaluate train-sync` trains one on any corpus of shards.
 
-Legend: W windows of 5 pictures, T pictures, S side of the mouth's crop, M mel frames (16 to a window), K mel bands, D features.
+Legend: W windows of 5 pictures, T pictures, S side of the mouth's crop, M mel frames (16 to a window), K mel bands, D
+features.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from torch.nn import functional as F
 from vivavoz.audio.mel import MelSpectrogram
 from vivavoz.data.landmarks import OUTER_LIPS
 from vivavoz.errors import DataError
-from vivavoz.evaluate.clips import TalkingClip
-from vivavoz.evaluate.judge_file import load_judge, save_judge
-from vivavoz.evaluate.sync_scores import WINDOW_FRAMES, SyncScores, sync_scores
+from vivavoz.evaluate.videos.clips import TalkingClip
+from vivavoz.evaluate.videos.judge_file import load_judge, save_judge
+from vivavoz.evaluate.videos.sync_scores import WINDOW_FRAMES, SyncScores, sync_scores
 from vivavoz.timing import SAMPLES_PER_FRAME
 
 KIND = "vivavoz sync"

@@ -1,7 +1,7 @@
 """Whether it is still the same person: cosine of the features of a face-recognition network.
 
-ArcFace (Deng et al. 2019) and its kin, as an ONNX file such as InsightFace's `w600k_r50.onnx`: faces of 112 x 112, aligned on eyes,
-nose tip and corners of the mouth by a similarity transform, RGB scaled to [-1, 1].
+ArcFace (Deng et al. 2019) and its kin, as an ONNX file such as InsightFace's `w600k_r50.onnx`: faces of 112 x 112, aligned on
+eyes, nose tip and corners of the mouth by a similarity transform, RGB scaled to [-1, 1].
 
 Legend: T pictures, D features.
 """
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from vivavoz.data.landmarks import EYE_LEFT, EYE_RIGHT, NOSE_TIP
 from vivavoz.errors import WeightsError
-from vivavoz.evaluate.clips import TalkingClip
+from vivavoz.evaluate.videos.clips import TalkingClip
 
 FACE_PX = 112
 EVERY_FRAMES = 5
@@ -50,7 +50,9 @@ def load_recogniser(path: Path) -> FaceRecogniser:
         recogniser.network.forward()
     except cv2.error as error:
         reason = " ".join(str(error).split())[:160]
-        raise WeightsError(f"{path} cannot be used ({reason}); expected a face-recognition network for 112 x 112 as ONNX") from error
+        raise WeightsError(
+            f"{path} cannot be used ({reason}); expected a face-recognition network for 112 x 112 as ONNX"
+        ) from error
     return recogniser
 
 
