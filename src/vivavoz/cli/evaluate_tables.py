@@ -30,7 +30,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
             name,
             help=text,
             description=f"The paper's {name.replace('table', 'table ')}: {text}. The corpus is made by vivavoz data prepare. "
-            "Called again after a stop, it goes on where it was. Writes report.json, report.md and chart.png: one's own rows, and "
+            "Called again after a stop, it goes on where it was. Writes report.json, report.md and chart.png: own rows, and "
             "the paper's beside.",
         )
         parser.add_argument("dataset", metavar="SHARDS", help="folder or URL of the corpus")

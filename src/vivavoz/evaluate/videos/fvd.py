@@ -59,33 +59,26 @@ def load_i3d(path: Path, device: torch.device | str = "cpu") -> VideoFeatures:
     return features
 
 
-def fvd(generated: NDArray[np.floating], real: NDArray[np.floating]) -> float:
-    """Frechet distance of two sets of features (n, D) and (m, D). Raises `DataError` for fewer than two rows."""
+def frechet_distance(generated: NDArray[np.floating], real: NDArray[np.floating]) -> float:
+    """Frechet distance of the Gaussians with the moments of two sets of features (n, D) and (m, D).
+
+    |m_a - m_b|^2 + tr(A + B - 2 (A B)^1/2). With A = X'X and B = Y'Y the trace of the root is the sum of the singular values of
+    XY': no root of a matrix is drawn, and fewer windows than features do no harm.
+
+    Raises:
+        DataError: fewer than two rows in either.
+    """
     if min(len(generated), len(real)) < 2:
         raise DataError(f"got {len(generated)} and {len(real)} windows of {WINDOW_FRAMES} pictures; expected 2 of each at least")
-    return frechet_distance(*_moments(generated), *_moments(real))
-
-
-def frechet_distance(
-    mean_a: NDArray[np.floating],
-    covariance_a: NDArray[np.floating],
-    mean_b: NDArray[np.floating],
-    covariance_b: NDArray[np.floating],
-) -> float:
-    """Frechet distance of two Gaussians: |m_a - m_b|^2 + tr(A + B - 2 (A B)^1/2); means (D,), covariances (D, D).
-
-    The trace of the root is the sum of the roots of the eigenvalues of A^1/2 B A^1/2, which is symmetric: unlike the root of
-    A B it stays real and finite when there are fewer windows than features.
-    """
-    values, vectors = np.linalg.eigh(np.asarray(covariance_a, np.float64))
-    root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
-    product = root @ np.asarray(covariance_b, np.float64) @ root
-    roots = np.sqrt(np.maximum(np.linalg.eigvalsh((product + product.T) / 2), 0))
-    apart = np.square(np.asarray(mean_a, np.float64) - mean_b).sum()
-    return float(apart + np.trace(covariance_a) + np.trace(covariance_b) - 2 * roots.sum())
+    mean_a, x = _moments(generated)
+    mean_b, y = _moments(real)
+    roots = np.linalg.svd(x @ y.T, compute_uv=False)
+    return float(np.square(mean_a - mean_b).sum() + np.square(x).sum() + np.square(y).sum() - 2 * roots.sum())
 
 
 def _moments(features: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The mean (D,), and X of at most D rows with X'X the covariance over n."""
     rows = features.astype(np.float64)
     mean = rows.mean(axis=0)
-    return mean, (rows - mean).T @ (rows - mean) / len(rows)
+    x = (rows - mean) / np.sqrt(len(rows))
+    return mean, x if len(x) <= x.shape[1] else np.linalg.qr(x, mode="r")

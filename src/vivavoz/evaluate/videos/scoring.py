@@ -21,7 +21,7 @@ from vivavoz.evaluate.metrics import psnr, ssim
 from vivavoz.evaluate.reconstruction import to_video
 from vivavoz.evaluate.videos.clips import TalkingClip
 from vivavoz.evaluate.videos.face_motion import background_drift, blinks_per_minute, lip_agreement
-from vivavoz.evaluate.videos.fvd import fvd
+from vivavoz.evaluate.videos.fvd import frechet_distance
 from vivavoz.evaluate.videos.identity import identity_similarity
 from vivavoz.evaluate.videos.judges import Judges
 
@@ -174,7 +174,7 @@ def video_distance(generated: Sequence[NDArray | None], real: Sequence[NDArray |
     ours, theirs = ([rows for rows in some if rows is not None and len(rows)] for some in (generated, real))
     if min(sum(map(len, ours)), sum(map(len, theirs))) < 2:
         return {}
-    return {"fvd25": fvd(np.concatenate(ours), np.concatenate(theirs))}
+    return {"fvd25": frechet_distance(np.concatenate(ours), np.concatenate(theirs))}
 
 
 def _of_sync(name: str, judge: object, clip: TalkingClip) -> Scores:
