@@ -163,7 +163,8 @@ def to_markdown(figures: dict[str, Any]) -> str:
             lines.append(f"| {name} | {row['kind']} | | | | | | left out: {row['left_out']} |")
             continue
         own = rows.get(f"lite-{row['kind']}", {})
-        cells = [f"{row['gflop']:,.1f}", _ratio(row, own, "gflop"), "", "", ""]
+        gflop = f"{row['gflop']:,.0f}" if row["gflop"] >= 10 else f"{row['gflop']:.2g}"
+        cells = [gflop, _ratio(row, own, "gflop"), "", "", ""]
         if "wall_ms" in row:
             cells[2:] = [f"{row['wall_ms']:,.1f}", f"{row['processor_ms']:,.1f}", _ratio(row, own, "processor_ms")]
         lines.append(f"| {name} | {row['kind']} | {' | '.join(cells)} | {row['what']} |")
@@ -171,7 +172,7 @@ def to_markdown(figures: dict[str, Any]) -> str:
 
 
 def _ratio(row: dict[str, Any], own: dict[str, Any], name: str) -> str:
-    return f"{row[name] / own[name]:.2f}" if own.get(name) else ""
+    return f"{row[name] / own[name]:,.3g}" if own.get(name) else ""
 
 
 def randomised(make: Callable[[], nn.Module], options: Options) -> Any:

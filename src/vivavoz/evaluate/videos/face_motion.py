@@ -61,7 +61,7 @@ def background_drift(clip: TalkingClip) -> float:
     nothing. A camera that moves counts too: compare with the real clip. Raises `DataError` without landmarks.
     """
     boxes = clip.face_boxes()
-    left, top, right, bottom = *boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0)
+    (left, top), (right, bottom) = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
     margin = _MARGIN * (bottom - top)
     height, width = clip.frames.shape[1:3]
     behind = np.ones((height, width), bool)

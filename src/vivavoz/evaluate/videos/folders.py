@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from vivavoz.errors import DataError
@@ -69,11 +70,9 @@ def evaluate_videos(
     theirs: list[ClipScores] = []
     for i, pair in enumerate(pairs):
         source = state_of(pair.generated) + ("" if pair.real is None else " against " + state_of(pair.real))
-        ours.append(store.once(f"generated/{pair.name}", source, lambda pair=pair: _score(pair, judges, find)))
+        ours.append(store.once(f"generated/{pair.name}", source, partial(_score, pair, judges, find)))
         if (real := pair.real) is not None:
-            theirs.append(
-                store.once(f"real/{pair.name}", state_of(real), lambda real=real: score_alone(read_clip(real, find), judges))
-            )
+            theirs.append(store.once(f"real/{pair.name}", state_of(real), partial(_score_real, real, judges, find)))
         progress(f"{i + 1}/{len(pairs)} videos")
     rows = [Row(label="generated", scores=_whole(ours, theirs), num_clips=len(ours))]
     if theirs:
@@ -101,6 +100,10 @@ def notes(judges: Judges, find: FindLandmarks | None, clips: list[ClipScores]) -
 def _whole(ours: list[ClipScores], theirs: list[ClipScores]) -> dict[str, float]:
     distance = video_distance([one.features for one in ours], [one.features for one in theirs])
     return {**summarise_scores(one.scores for one in ours), **distance}
+
+
+def _score_real(real: Path, judges: Judges, find: FindLandmarks | None) -> ClipScores:
+    return score_alone(read_clip(real, find), judges)
 
 
 def _score(pair: VideoPair, judges: Judges, find: FindLandmarks | None) -> ClipScores:

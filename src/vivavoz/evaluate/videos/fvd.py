@@ -81,4 +81,4 @@ def _moments(features: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArr
     rows = features.astype(np.float64)
     mean = rows.mean(axis=0)
     x = (rows - mean) / np.sqrt(len(rows))
-    return mean, x if len(x) <= x.shape[1] else np.linalg.qr(x, mode="r")
+    return mean, x if len(x) <= x.shape[1] else np.asarray(np.linalg.qr(x, mode="r"))

@@ -120,17 +120,13 @@ def run_generation_table(
     ours: dict[str, list[ClipScores]] = {setting.name: [] for setting in settings}
     for i, segment in enumerate(segments):
         truth = cache(partial(_truth, run.selection, segment, model.preset.output_size))  # read once, if at all
-        real.append(store.once(f"real/{segment.key}", segment.key, lambda truth=truth: score_alone(truth(), judges)))
+        real.append(store.once(f"real/{segment.key}", segment.key, partial(_score_real, truth, judges)))
         for setting in settings:
             video = output / "videos" / setting.name / f"{segment.key}.mp4"
             if not video.is_file():
                 _generate(run, setting, model, truth(), video)
-            made = store.once(
-                f"{setting.name}/{segment.key}",
-                state_of(video),
-                lambda video=video, truth=truth: score_against(read_clip(video, find), truth(), judges),
-            )
-            ours[setting.name].append(made)
+            score = partial(_score, video, find, truth, judges)
+            ours[setting.name].append(store.once(f"{setting.name}/{segment.key}", state_of(video), score))
         progress(f"{i + 1}/{len(segments)} clips")
     rows = [_row(setting, ours[setting.name], real, _speeds(output, setting, segments)) for setting in settings]
     rows.append(Row(label="real videos", scores=summarise_scores(one.scores for one in real), num_clips=len(real)))
@@ -153,6 +149,14 @@ def run_generation_table(
 
 def _truth(selection: Selection, segment: Segment, size_px: int) -> TalkingClip:
     return resized(read_segment(selection, segment), size_px)
+
+
+def _score_real(truth: Callable[[], TalkingClip], judges: Judges) -> ClipScores:
+    return score_alone(truth(), judges)
+
+
+def _score(video: Path, find: FindLandmarks | None, truth: Callable[[], TalkingClip], judges: Judges) -> ClipScores:
+    return score_against(read_clip(video, find), truth(), judges)
 
 
 def _generate(run: GenerationRun, setting: Setting, model: Model, clip: TalkingClip, video: Path) -> None:
