@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,13 +13,14 @@ from torch import Tensor, nn
 from tests.unit.data.test_rig import face_image, face_landmarks
 from vivavoz.evaluate.videos.clips import TalkingClip
 
-SIZE_PX = 512
+SIZE_PX = 256
 
 
 def talking_clip(num_frames: int = 30, *, name: str = "drawn", open_by: NDArray | None = None, seed: int = 0) -> TalkingClip:
     """A drawn face whose lower lip goes down by `open_by` face heights, with noise for a voice."""
     points = face_landmarks()
-    image = face_image(points)
+    image = cv2.resize(face_image(points), (SIZE_PX, SIZE_PX), interpolation=cv2.INTER_AREA)
+    points = points * (SIZE_PX / 512)
     face = np.repeat(points[None], num_frames, axis=0).astype(np.float32)
     if open_by is not None:
         height = float(points[152, 1] - points[10, 1])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.unit.data.shards.material import frame_of, make_clip
-from tests.unit.evaluate.videos.material import talking_clip
+from tests.unit.evaluate.videos.material import SIZE_PX, talking_clip
 from vivavoz.data.shards.archive import write_shard
 from vivavoz.data.shards.manifest import Manifest
 from vivavoz.errors import DataError
@@ -81,9 +81,9 @@ def test_the_head_crop_holds_the_face_and_moves_its_landmarks():
     crop = head_crop(clip)
     assert crop.frames.shape == clip.frames.shape
     left, top, right, bottom = crop.face_boxes()[0]
-    assert bottom - top == pytest.approx(512 / 1.5, rel=1e-3)
-    assert (left + right) / 2 == pytest.approx(256, abs=1)
-    assert (top + bottom) / 2 == pytest.approx(256, abs=1)
+    assert bottom - top == pytest.approx(SIZE_PX / 1.5, rel=1e-3)
+    assert (left + right) / 2 == pytest.approx(SIZE_PX / 2, abs=1)
+    assert (top + bottom) / 2 == pytest.approx(SIZE_PX / 2, abs=1)
     # The picture under a landmark is the one that was there before.
     before, after = clip.points()[0, 4, :2], crop.points()[0, 4, :2]
     old = clip.frames[0, round(float(before[1])), round(float(before[0]))].astype(int)

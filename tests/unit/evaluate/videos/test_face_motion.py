@@ -57,5 +57,5 @@ def test_a_background_that_brightens_drifts_by_as_much():
 def test_no_background_left_is_not_a_number():
     clip = talking_clip(10)
     wide = clip.points().copy()
-    wide[..., :2] = (wide[..., :2] - 256) * 4 + 256
+    wide[..., :2] = (wide[..., :2] - 128) * 4 + 128
     assert np.isnan(background_drift(replace(clip, landmarks=wide)))
