@@ -150,9 +150,10 @@ def fidelity(frames: NDArray[np.uint8], truth: NDArray[np.uint8], judges: Judges
     parts: dict[str, list[float]] = {}
     for start in range(0, len(frames), _AT_ONCE):
         ours, theirs = (to_video(some[start : start + _AT_ONCE])[0].transpose(0, 1) for some in (frames, truth))
-        parts.setdefault("l1", []).extend(((ours - theirs).abs().mean(dim=(1, 2, 3)) / 2).tolist())
-        parts.setdefault("psnr_db", []).extend(psnr(ours, theirs).clamp_max(100).tolist())
-        parts.setdefault("ssim", []).extend(ssim(ours, theirs).tolist())
+        a, b = (ours + 1) / 2, (theirs + 1) / 2  # SSIM compares means too: it is defined for levels that begin at 0
+        parts.setdefault("l1", []).extend((a - b).abs().mean(dim=(1, 2, 3)).tolist())
+        parts.setdefault("psnr_db", []).extend(psnr(a, b, data_range=1.0).clamp_max(100).tolist())
+        parts.setdefault("ssim", []).extend(ssim(a, b, data_range=1.0).tolist())
         if judges.perceptual is not None:
             for one, other in zip(ours, theirs, strict=True):
                 distance = judges.perceptual.distance(one[None], other[None])
