@@ -71,7 +71,7 @@ def test_poses_are_angles_places_and_size():
 
 
 def test_a_scorer_learns_what_belongs_together():
-    config = ContrastConfig(minutes=2, max_steps=60, clips_per_batch=8, windows_per_clip=4, learning_rate=2e-3)
+    config = ContrastConfig(minutes=1000, max_steps=60, clips_per_batch=8, windows_per_clip=4, learning_rate=2e-3)
     scorer = train_sync(toy(24, 60), config)
     trial = try_sync(scorer, toy(8, 60, seed=9))
     assert trial.right_offset == 1
@@ -81,7 +81,7 @@ def test_a_scorer_learns_what_belongs_together():
 
 
 def test_capp_learns_what_belongs_together():
-    config = ContrastConfig(minutes=2, max_steps=120, clips_per_batch=8, windows_per_clip=1, learning_rate=1e-3)
+    config = ContrastConfig(minutes=1000, max_steps=120, clips_per_batch=8, windows_per_clip=1, learning_rate=1e-3)
     encoders = train_capp(toy(40, 75), config)
     trial = try_capp(encoders, toy(16, 75, seed=9))
     assert trial.told_apart > 0.75
