@@ -1,4 +1,4 @@
-"""`vivavoz evaluate`: measure a model on portraits and recordings it has not seen, and write a report."""
+"""`vivavoz evaluate lite`: measure a model on portraits and recordings it has not seen, and write a report."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Declare the command and its options."""
     parser = commands.add_parser(
-        "evaluate",
-        help="measure a model and write a report",
+        "lite",
+        aliases=["paper", "tiny"],  # `model` is the name that was given
+        help="measure a preset on portraits and recordings it has not seen",
         description="Measure how well a model rebuilds pictures, speaks, rests, keeps the person and the background, and does as "
         "it is told. Of the folders it was trained from, only what training held back is used. Writes report.json, report.md and "
         "sheets of pictures, part by part; called again after a stop, it goes on where it was.",
     )
-    parser.add_argument("model", nargs="?", default="lite", help="a preset (default: lite)")
     parser.add_argument("--weights", metavar="FOLDER", help="weights of the preset (default: those shipped)")
     parser.add_argument("--portraits", required=True, type=Path, metavar="FOLDER", help="pictures of faces, as for training")
     parser.add_argument("--speech", required=True, type=Path, metavar="FOLDER", help="recordings, as for training")

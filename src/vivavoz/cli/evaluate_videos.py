@@ -1,0 +1,92 @@
+"""`vivavoz evaluate videos`: the field's metrics over folders of videos, whoever made them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vivavoz.evaluate.mouth import FindLandmarks
+    from vivavoz.evaluate.videos.judges import Judges
+
+JUDGES = {
+    "syncnet": "syncnet_v2.model: S_C and S_D",
+    "i3d": "i3d_torchscript.pt: FVD25",
+    "face_recognition": "a face-recognition network as ONNX: identity",
+    "capp": "weights of train-capp: CAPP",
+    "sync": "weights of train-sync: vivavoz sync (default: those shipped)",
+    "squeezenet": "SqueezeNet 1.1 of Keras: a perceptual distance where LPIPS is not installed",
+    "squeezenet_heads": "LPIPS's heads for it",
+}
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Declare the command and its options."""
+    parser = commands.add_parser(
+        "videos",
+        help="measure videos, alone or against the real ones",
+        description="Measure video files of people who speak: lip sync, head and voice, video distance, pixels, identity, lips, "
+        "blinks, background. A metric whose weights are not given is left out, and the report says what to fetch. Called again "
+        "after a stop, it goes on where it was. Writes report.json, report.md and chart.png.",
+    )
+    parser.add_argument("generated", type=Path, metavar="GENERATED", help="folder of videos, or one")
+    parser.add_argument("--real", type=Path, metavar="REAL", help="the real videos, under the same names")
+    parser.add_argument("-o", "--output", required=True, type=Path, metavar="FOLDER", help="where the report goes")
+    add_judges(parser)
+    parser.set_defaults(run=run)
+
+
+def add_judges(parser: argparse.ArgumentParser) -> None:
+    """Options for the weights of metrics."""
+    group = parser.add_argument_group("weights of metrics", "each also by an environment variable: VIVAVOZ_SYNCNET for --syncnet")
+    for name, text in JUDGES.items():
+        group.add_argument(f"--{name.replace('_', '-')}", type=Path, metavar="FILE", help=text)
+    group.add_argument("--device", default="cpu", help="where metrics are computed (default: cpu)")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure; progress goes to stderr, the table to stdout."""
+    from vivavoz.evaluate.videos.folders import evaluate_videos, pair_videos
+    from vivavoz.evaluate.videos.table import to_markdown, write_table
+
+    pairs = pair_videos(options.generated, options.real)
+    judges = load(options)
+    with finding_faces() as find:
+        table = evaluate_videos(pairs, judges, find, options.output / "scores", tell)
+    write_table(table, options.output)
+    print(to_markdown(table), end="")
+
+
+def load(options: argparse.Namespace) -> Judges:
+    """The judges that the options give weights for; a line on stderr for every one that is missing."""
+    from vivavoz.evaluate.videos.judges import load_judges, paths_from
+
+    judges = load_judges(paths_from({name: getattr(options, name) for name in JUDGES}), options.device)
+    for line in judges.skipped:
+        tell(f"left out: {line}")
+    return judges
+
+
+@contextmanager
+def finding_faces() -> Iterator[FindLandmarks | None]:
+    """MediaPipe's landmarks; None, and a line on stderr, where it is not installed."""
+    from vivavoz.data.landmarks import face_mesh, mediapipe_solutions
+    from vivavoz.errors import DataError
+
+    try:
+        mediapipe_solutions()
+    except DataError as error:
+        tell(f"left out: what needs landmarks ({error})")
+        yield None
+        return
+    with face_mesh() as find:
+        yield find
+
+
+def tell(line: str) -> None:
+    """A line of progress."""
+    print(f"vivavoz: {line}", file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""The field's metrics over talking videos, and the paper's protocols."""

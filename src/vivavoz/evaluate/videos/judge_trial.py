@@ -1,0 +1,108 @@
+"""How good a trained judge is, on clips it has not seen: does it know sound that is in step from sound that is not?
+
+Legend: C clips, T pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vivavoz.errors import DataError
+from vivavoz.evaluate.videos import capp, sync
+from vivavoz.evaluate.videos.contrast import Material
+from vivavoz.evaluate.videos.sync_scores import WINDOW_FRAMES, sync_scores
+
+SHIFTS_FRAMES = (-10, -5, -2, 2, 5, 10)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """What a judge did on clips held back."""
+
+    num_clips: int
+    right_offset: float
+    """Share of clips whose own sound is found in step to a picture; NaN for CAPP, which has no offset."""
+    offset_error_frames: float
+    """Mean error of the offset found where the sound was moved by 2, 5 and 10 pictures either way; NaN for CAPP."""
+    confidence: float
+    """Mean confidence in step (CAPP: mean score)."""
+    confidence_elsewhere: float
+    """And with the sound of another clip."""
+    told_apart: float
+    """Share of pairs of clips in which one's own sound scores higher than the other's."""
+
+
+@torch.inference_mode()
+def try_sync(scorer: sync.SyncScorer, held: Sequence[Material]) -> Trial:
+    """Score clips with their own sound, with their own moved, and with another's. Raises `DataError` for fewer than two clips."""
+    clips = _enough(held, WINDOW_FRAMES + 2 * max(SHIFTS_FRAMES))
+    seen = [scorer.see(sync.mouth_windows(clip.mouths, _windows(clip))) for clip in clips]
+    heard = [scorer.hear(sync.mel_windows(clip.mel, _windows(clip))) for clip in clips]
+    own = [sync_scores(lips, sound) for lips, sound in zip(seen, heard, strict=True)]
+    errors = []
+    for lips, sound in zip(seen, heard, strict=True):
+        for shift in SHIFTS_FRAMES:
+            late = max(shift, 0)
+            early = max(-shift, 0)
+            moved = sync_scores(lips[early : len(lips) - late], sound[late : len(sound) - early])
+            errors.append(abs(moved.offset_frames - shift))
+    other = []
+    for i, lips in enumerate(seen):
+        sound = heard[(i + 1) % len(heard)]
+        count = min(len(lips), len(sound))
+        other.append(sync_scores(lips[:count], sound[:count]).confidence)
+    return Trial(
+        num_clips=len(clips),
+        right_offset=float(np.mean([abs(one.offset_frames) <= 1 for one in own])),
+        offset_error_frames=float(np.mean(errors)),
+        confidence=float(np.mean([one.confidence for one in own])),
+        confidence_elsewhere=float(np.mean(other)),
+        told_apart=float(np.mean([one.confidence > elsewhere for one, elsewhere in zip(own, other, strict=True)])),
+    )
+
+
+@torch.inference_mode()
+def try_capp(encoders: capp.Capp, held: Sequence[Material]) -> Trial:
+    """Score the first 3 s of every clip with its own sound and every other's. Raises `DataError` for fewer than two clips."""
+    clips = _enough(held, capp.WINDOW_FRAMES)
+    first = torch.zeros(1, dtype=torch.long)
+    poses = encoders.feel(torch.cat([capp.pose_windows(clip.poses, first) for clip in clips]))
+    sounds = encoders.hear(torch.cat([capp.mel_windows(clip.mel, first) for clip in clips]))
+    cosines = poses @ sounds.T
+    off = ~torch.eye(len(clips), dtype=torch.bool)
+    own = cosines.diagonal()
+    return Trial(
+        num_clips=len(clips),
+        right_offset=float("nan"),
+        offset_error_frames=float("nan"),
+        confidence=float(own.mean()),
+        confidence_elsewhere=float(cosines[off].mean()),
+        told_apart=float((own[:, None] > cosines)[off].float().mean()),
+    )
+
+
+def describe(trial: Trial) -> str:
+    """One line."""
+    offsets = ""
+    if not np.isnan(trial.right_offset):
+        offsets = f"{trial.right_offset:.0%} found in step, moved sound found to {trial.offset_error_frames:.2f} frames, "
+    return (
+        f"on {trial.num_clips} clips held back: {offsets}{trial.confidence:.3f} with their own sound, "
+        f"{trial.confidence_elsewhere:.3f} with another's, told apart {trial.told_apart:.0%}"
+    )
+
+
+def _windows(clip: Material) -> Tensor:
+    return torch.arange(clip.num_frames - WINDOW_FRAMES + 1)
+
+
+def _enough(held: Sequence[Material], num_frames: int) -> list[Material]:
+    clips = [clip for clip in held if clip.num_frames >= num_frames]
+    if len(clips) < 2:
+        raise DataError(f"got {len(clips)} clips of {num_frames} pictures or more held back, expected 2: give a larger corpus")
+    return clips
