@@ -107,10 +107,10 @@ def read_progress(folder: Path) -> Progress:
     return Progress() if newest is None else Progress(int(newest[1]["step"]), float(newest[1]["seconds"]))
 
 
-def load_part(folder: Path, name: str, module: nn.Module) -> None:
+def load_part(folder: Path, name: str, module: nn.Module) -> Progress:
     """Load what the objective of the run in `folder` called `name` into `module`: averaged weights where they were kept.
 
-    Raises as `load_checkpoint` does, and where there is no checkpoint.
+    Gives how far the run was. Raises as `load_checkpoint` does, and where there is no checkpoint.
     """
     newest = _newest(folder)
     if newest is None:
@@ -123,6 +123,7 @@ def load_part(folder: Path, name: str, module: nn.Module) -> None:
         averaged = {key: value for key, value in weights.items() if f"average.{key}" in stored}
         _load(path, {"average": averaged})
     module.load_state_dict({key.removeprefix(f"{name}."): value for key, value in weights.items()})
+    return Progress(int(facts["step"]), float(facts["seconds"]))
 
 
 def _newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
