@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vivavoz.cli.train_paper import add_squeezenet, chosen_perceptual
+
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Declare the command and its options."""
@@ -23,13 +25,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--steps", type=int, default=2000, metavar="N", help="of every training (default: 2000)")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="trainings of each kind (default: 1)")
     parser.add_argument("--windows", type=int, default=64, metavar="N", help="clips to measure on, of each corpus (default: 64)")
-    parser.add_argument(
-        "--squeezenet",
-        nargs=2,
-        type=Path,
-        metavar=("BACKBONE", "HEADS"),
-        help="weights (.h5, .pth) of the perceptual distance, where the lpips package is not installed",
-    )
+    add_squeezenet(parser)
     parser.set_defaults(run=run)
 
 
@@ -39,10 +35,9 @@ def run(options: argparse.Namespace) -> None:
     from vivavoz.evaluate.ablation_report import to_markdown, write_ablation
     from vivavoz.evaluate.clip_reconstruction import hold_clips, measure_copies
     from vivavoz.train.ablation import ablation_recipe, run_ablation
-    from vivavoz.train.perceptual import choose_perceptual
 
     recipe = ablation_recipe(options.steps, range(options.seeds))
-    perceptual = choose_perceptual(tuple(options.squeezenet) if options.squeezenet else None)
+    perceptual = chosen_perceptual(options)
     held = [
         hold_clips(shards, num_windows=options.windows, num_frames=recipe.num_frames, size_px=recipe.size_px)
         for shards in options.held or [options.shards]

@@ -221,7 +221,9 @@ class ResidentWindows(ShardWindows):
     For small pictures and many epochs, where decoding would take longer than learning: a minute at 64 px takes 18 MB.
     """
 
-    def __init__(self, folder: str, config: WindowConfig, *, side_px: int, clips: dict[str, NDArray[np.uint8]] | None = None) -> None:
+    def __init__(
+        self, folder: str, config: WindowConfig, *, side_px: int, clips: dict[str, NDArray[np.uint8]] | None = None
+    ) -> None:
         """Index the clips. Raises as `ShardWindows` does.
 
         Args:
