@@ -30,7 +30,7 @@ class LatentTraining:
     max_context_noise: float = MAX_CONTEXT_NOISE
     """The clean past is noised to flow times of 0 to this."""
     free_odds: float = 0.4
-    """How often nothing at all is asked of the face, where the generator has controls; else each wish is left out now and then."""
+    """How often nothing is asked of the face at all, where the generator has controls; else wishes are left out now and then."""
     train_audio: bool = False
     """Learn the audio encoder too. The paper's comes trained; one with random weights must learn."""
 

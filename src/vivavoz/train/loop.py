@@ -58,7 +58,7 @@ class Objective(nn.Module, Generic[B]):
         raise NotImplementedError
 
     def show(self, batch: B) -> dict[str, Sheet]:
-        """Contact sheets by name, for TensorBoard. Called without gradients and in `eval` mode; draws nothing from global chance."""
+        """Contact sheets by name, for TensorBoard. Called without gradients, in `eval` mode; takes nothing from global chance."""
         return {}
 
 

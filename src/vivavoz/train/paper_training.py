@@ -154,7 +154,7 @@ def train_latents(
 
 
 def _decoder(weights: Path) -> Callable[[Tensor], Tensor]:
-    """Decodes the beginning of a window without references, of which the cache has no pictures; reads the VAE when first asked."""
+    """Decodes the beginning of a window without references: the cache has no pictures of them. Reads the VAE when first asked."""
     vae: list[VAE] = []
 
     def decode(z: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ _REDRAWN_STEPS = 4
 
 
 def film(rows: Sequence[Tensor]) -> Sheet:
-    """Rows of pictures (N, 3, H, W), each `TILE_PX` wide; of long rows, `MAX_COLUMNS` at even distances. Short ones end in grey."""
+    """Rows of pictures (N, 3, H, W), each `TILE_PX` wide; of long rows `MAX_COLUMNS` at even distances. Short ones end grey."""
     strips = []
     for row in rows:
         chosen = row[[i * len(row) // MAX_COLUMNS for i in range(MAX_COLUMNS)]] if len(row) > MAX_COLUMNS else row

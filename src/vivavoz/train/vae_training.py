@@ -154,8 +154,8 @@ class VAEObjective(Objective[Clips]):
         )
 
     def show(self, batch: Clips) -> dict[str, Sheet]:
-        """For every clip's last frame: the first reference, the frame, the frame rebuilt from the encoder's latents and from labels,
-        the flow to the reference and the painted layer's mask, each beside the animator's."""
+        """Of every clip's last frame: the first reference, the frame, and it rebuilt from the encoder's latents and from labels;
+        the flow to the reference and the painted layer's mask, the animator's and the model's."""
         side, repeats = batch.frames.shape[2] // self.vae.config.spatial_factor, len(batch.frames) // len(batch.references)
         frames, known = pictures(batch.frames), label_references(self.latents, batch, side)
         shown, true_flow = pictures(batch.references), batch.flow
