@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from vivavoz.train.checkpoint import Progress
 from vivavoz.train.sheets import Sheet
@@ -63,7 +63,7 @@ def read_log(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
-def _board_kind():  # type: ignore[no-untyped-def]
+def _board_kind() -> Any:
     """TensorBoard's writer; None where it is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
