@@ -92,7 +92,7 @@ def test_controls_are_the_labels_of_the_pictures(folders):
         assert controls.state[0, latent] == labels["state"][frames][-1]
         assert controls.expression[0, latent] == labels["expression"][frames][-1]
         for name in ("expression_intensity", "gaze", "head_pose"):
-            expected = torch.from_numpy(labels[name][frames].mean(axis=0))
+            expected = torch.tensor(labels[name][frames].mean(axis=0))
             torch.testing.assert_close(getattr(controls, name)[0, latent], expected, rtol=1e-5, atol=1e-6)
     assert controls.present.all()
     assert torch.equal(clip.controls(range(3, 6)), clip.controls(range(10))[3:6])
