@@ -24,6 +24,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     lite.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="folder of the run")
     lite.add_argument("--minutes", type=float, default=120.0, help="of training, preparation not counted (default: 120)")
     lite.add_argument("--threads", type=int, metavar="N", help="threads to compute with (default: one per core)")
+    train_paper.add_squeezenet(lite)
     lite.set_defaults(run=run)
     train_paper.add_parsers(presets)
 
@@ -45,12 +46,14 @@ def run(options: argparse.Namespace) -> None:
     recipe = lite_recipe(options.minutes)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
+    perceptual = train_paper.chosen_perceptual(options)
     with resumable(), showing_training() as report:
         weights = train_lite(
             options.portraits,
             options.speech,
             options.output,
             recipe,
+            perceptual,
             num_processes=torch.get_num_threads(),
             report=report,
         )

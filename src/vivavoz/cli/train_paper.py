@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vivavoz.train.perceptual import Perceptual
 
 _STOPPED = (
     "Called again after a stop, it goes on where it was. The weights end in RUN/weights. Under torchrun, --parallel shares it."
@@ -17,13 +20,7 @@ def add_parsers(presets: argparse._SubParsersAction) -> None:
         "vae", help="a video VAE, from shards", description=f"Train a VAE as published, on clips of `vivavoz data`. {_STOPPED}"
     )
     _add_options(vae, "SHARDS", "corpus made by `vivavoz data`: a folder or URL")
-    vae.add_argument(
-        "--squeezenet",
-        nargs=2,
-        type=Path,
-        metavar=("BACKBONE", "HEADS"),
-        help="weights (.h5, .pth) of the perceptual loss, where the lpips package is not installed",
-    )
+    add_squeezenet(vae)
     vae.set_defaults(run=run_vae)
     generator = presets.add_parser(
         "generator",
@@ -42,24 +39,16 @@ def add_parsers(presets: argparse._SubParsersAction) -> None:
 
 def run_vae(options: argparse.Namespace) -> None:
     """Train a VAE; progress goes to stderr, the last line to stdout."""
-    import sys
-
-    import torch
-
     from vivavoz.cli.training_progress import resumable, showing_training
     from vivavoz.train.distributed import parallel_processes
     from vivavoz.train.paper_recipes import VAE_RECIPES, shortened_video
     from vivavoz.train.paper_training import train_video
-    from vivavoz.train.perceptual import choose_perceptual
 
     recipe = VAE_RECIPES[options.recipe]()
     if options.steps is not None:
         recipe = shortened_video(recipe, options.steps)
     with resumable(), parallel_processes(options.parallel) as parallel, showing_training() as report:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        perceptual = choose_perceptual(tuple(options.squeezenet) if options.squeezenet else None, device)
-        if parallel.is_first:
-            print(f"vivavoz: the perceptual loss is {perceptual.description}", file=sys.stderr)
+        perceptual = chosen_perceptual(options, told=parallel.is_first)
         weights = train_video(
             options.data, options.output, recipe, perceptual, **_shared(options), parallel=parallel, report=report
         )
@@ -89,6 +78,32 @@ def run_generator(options: argparse.Namespace) -> None:
         )
         if parallel.is_first:
             print(f"{weights}: a whole model; try: vivavoz generate --model {weights} ...")
+
+
+def add_squeezenet(parser: argparse.ArgumentParser) -> None:
+    """Declare where the weights of the perceptual loss are."""
+    parser.add_argument(
+        "--squeezenet",
+        nargs=2,
+        type=Path,
+        metavar=("BACKBONE", "HEADS"),
+        help="weights (.h5, .pth) of the perceptual loss, where the lpips package is not installed",
+    )
+
+
+def chosen_perceptual(options: argparse.Namespace, *, told: bool = True) -> Perceptual:
+    """The perceptual loss that is at hand; says on stderr which."""
+    import sys
+
+    import torch
+
+    from vivavoz.train.perceptual import choose_perceptual
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    perceptual = choose_perceptual(tuple(options.squeezenet) if options.squeezenet else None, device)
+    if told:
+        print(f"vivavoz: the perceptual loss is {perceptual.description}", file=sys.stderr)
+    return perceptual
 
 
 def _add_options(parser: argparse.ArgumentParser, data: str, what: str) -> None:

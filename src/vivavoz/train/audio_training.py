@@ -16,6 +16,9 @@ from torch.nn import functional as F
 from vivavoz.audio.encoder import AudioEncoder
 from vivavoz.train.generator_training import Take
 from vivavoz.train.loop import LoopConfig, Objective, Step
+from vivavoz.train.sheets import Sheet, tracks
+
+_NUM_SHOWN = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,3 +71,8 @@ class AudioObjective(Objective[Heard]):
         gain = 0.25 * torch.randn(len(batch.windows), 1, 1, generator=step.rng)
         heard = self.encoder((batch.windows + gain).clamp(-4, 4).unsqueeze(0)).squeeze(0)
         return {"lips": F.smooth_l1_loss(self.head(heard), batch.lips)}
+
+    def show(self, batch: Heard) -> dict[str, Sheet]:
+        """Lips of some windows, true and heard."""
+        heard = self.encoder(batch.windows[None, :_NUM_SHOWN]).squeeze(0)
+        return {"true_heard_lips": tracks(batch.lips[:_NUM_SHOWN].T, self.head(heard).T)}

@@ -45,6 +45,8 @@ class Progress:
     """Steps that are done."""
     seconds: float = 0.0
     """Time spent in training steps, over all the run's processes so far."""
+    num_batches: int = 0
+    """That its last step was divided into, over all processes; 0: not known."""
 
 
 def save_checkpoint(
@@ -98,19 +100,19 @@ def load_checkpoint(
             optimizer.state.pop(parameter, None)
     if average is not None:
         average.load_state_dict(content["average"], int(facts["num_updates"]))
-    return Progress(int(facts["step"]), float(facts["seconds"]))
+    return _progress(facts)
 
 
 def read_progress(folder: Path) -> Progress:
     """How far the run in a folder is; at its start where there is no checkpoint. Raises as `load_checkpoint` does."""
     newest = _newest(folder)
-    return Progress() if newest is None else Progress(int(newest[1]["step"]), float(newest[1]["seconds"]))
+    return Progress() if newest is None else _progress(newest[1])
 
 
-def load_part(folder: Path, name: str, module: nn.Module) -> None:
+def load_part(folder: Path, name: str, module: nn.Module) -> Progress:
     """Load what the objective of the run in `folder` called `name` into `module`: averaged weights where they were kept.
 
-    Raises as `load_checkpoint` does, and where there is no checkpoint.
+    Gives how far the run was. Raises as `load_checkpoint` does, and where there is no checkpoint.
     """
     newest = _newest(folder)
     if newest is None:
@@ -123,6 +125,11 @@ def load_part(folder: Path, name: str, module: nn.Module) -> None:
         averaged = {key: value for key, value in weights.items() if f"average.{key}" in stored}
         _load(path, {"average": averaged})
     module.load_state_dict({key.removeprefix(f"{name}."): value for key, value in weights.items()})
+    return _progress(facts)
+
+
+def _progress(facts: dict[str, Any]) -> Progress:
+    return Progress(int(facts["step"]), float(facts["seconds"]), int(facts.get("num_batches", 0)))
 
 
 def _newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import distributed, nn
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -59,7 +59,16 @@ class Parallel:
                             for name in _FURTHER_ENTRIES & set(dir(block)):
                                 register_fsdp_forward_method(block, name)
             fully_shard(module)
+            register_fsdp_forward_method(module, "show")
         return module
+
+    def reshard(self, module: nn.Module) -> None:
+        """After a pass without a backward one, give up the gathered weights, which the next step would take for its own."""
+        if self.kind == "fsdp":
+            assert isinstance(module, FSDPModule)
+            for child in module.modules():
+                if isinstance(child, FSDPModule):
+                    child.reshard()
 
     @contextmanager
     def gathering(self, model: nn.Module, *, is_last: bool) -> Iterator[None]:

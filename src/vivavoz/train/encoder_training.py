@@ -19,11 +19,15 @@ from torch.nn import functional as F
 from vivavoz.errors import ConfigError
 from vivavoz.train.clips import Clips, pictures
 from vivavoz.train.loop import LoopConfig, Objective, Step
+from vivavoz.train.sheets import Sheet, tracks
 from vivavoz.vae.encoder import ChannelAffine, Encoder, Posterior
 from vivavoz.vae.vae import VAE
 
 HELD_EVERY_STEPS = 250
 """How often the error on samples that are held back is measured."""
+
+
+_NUM_SHOWN = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +123,13 @@ class EncoderObjective(Objective[Tensor]):
         if (step.index + 1) % HELD_EVERY_STEPS == 0:
             losses["held_code"] = self.held_loss()
         return losses
+
+    def show(self, batch: Tensor) -> dict[str, Sheet]:
+        """Codes of some samples that are held back (of the batch, where none are), true and read."""
+        held = torch.arange(self.num_train, len(self._samples))[:_NUM_SHOWN]
+        samples = self._samples.part(held if len(held) else batch[:_NUM_SHOWN])
+        read = self._read(samples).mean.mean(dim=(2, 3, 4))
+        return {"true_read_codes": tracks(samples.codes.T, read.T)}
 
     @torch.no_grad()
     def held_loss(self) -> Tensor:

@@ -25,6 +25,7 @@ from vivavoz.generator.teacher_forcing import draw_audio_drop, draw_reference_ma
 from vivavoz.timing import FRAMES_PER_LATENT
 from vivavoz.train.label_latents import LabelLatents
 from vivavoz.train.loop import LoopConfig, Objective, Step
+from vivavoz.train.sheets import Sheet, redraw, tracks
 
 WISH_DROP_ODDS = 0.3
 """How often each of the wishes is left out, where any are made."""
@@ -202,6 +203,18 @@ def generator_loss(
     return (error * weight).sum() / weight.sum()
 
 
+def redrawn(generator: Generator, windows: Windows) -> Tensor:
+    """The first window drawn anew, (1, C, N, h, w), every latent given the true ones before it, and free in what was wished."""
+    clean = windows.clean[:1].contiguous()
+    audio = group_audio(windows.features[:1], starts_video=windows.starts_video)
+
+    def velocity(z: Tensor, flow_time: Tensor) -> Tensor:
+        references, flow_times = windows.references[:1], flow_time.expand(1)
+        return generator(z, clean, flow_times, references, audio, starts_video=windows.starts_video)  # type: ignore[no-any-return]
+
+    return redraw(velocity, clean)
+
+
 class GeneratorObjective(Objective[Windows]):
     """The generator on windows of label latents."""
 
@@ -223,3 +236,7 @@ class GeneratorObjective(Objective[Windows]):
     def forward(self, batch: Windows, step: Step) -> dict[str, Tensor]:
         """Equation 3."""
         return {"velocity": generator_loss(self.generator, batch, self.settings, self.latents.num_labels, step.rng)}
+
+    def show(self, batch: Windows) -> dict[str, Sheet]:
+        """The channels of a window over time, true and drawn anew."""
+        return {"true_drawn_latents": tracks(batch.clean[0, :, :, 0, 0], redrawn(self.generator, batch)[0, :, :, 0, 0])}

@@ -32,6 +32,7 @@ from vivavoz.train.encoder_training import EncoderObjective, collect_samples
 from vivavoz.train.face_training import AnimatedFaces, FaceMapObjective
 from vivavoz.train.generator_training import FrameWishes, GeneratorObjective, Take, hear
 from vivavoz.train.loop import LoopConfig, Objective, is_done, train
+from vivavoz.train.perceptual import Perceptual
 from vivavoz.train.recipes import LiteRecipe
 from vivavoz.train.run_folder import Trained, begin_run
 from vivavoz.train.vae_training import VAEObjective
@@ -42,7 +43,14 @@ Report: TypeAlias = Callable[[Prepared | Trained], None]
 
 
 def train_lite(
-    portraits_dir: Path, speech_dir: Path, out: Path, recipe: LiteRecipe, *, num_processes: int = 1, report: Report | None = None
+    portraits_dir: Path,
+    speech_dir: Path,
+    out: Path,
+    recipe: LiteRecipe,
+    perceptual: Perceptual | None = None,
+    *,
+    num_processes: int = 1,
+    report: Report | None = None,
 ) -> Path:
     """Train a model by `recipe` and save it as bfloat16; gives the folder with its weights, `out/weights`.
 
@@ -53,6 +61,7 @@ def train_lite(
         speech_dir: recordings of English speech.
         out: the run's folder.
         recipe: phases and budgets.
+        perceptual: a term of the VAE's loss; see `choose_perceptual`. None: there is none.
         num_processes: how many recordings to prepare at a time.
         report: told about every prepared file and, every few steps, about the training.
 
@@ -69,7 +78,7 @@ def train_lite(
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         phases = _Phases(recipe, out, report)
-        _train_vae(model.vae, portraits, readers, phases)
+        _train_vae(model.vae, portraits, readers, phases, perceptual)
         _train_speech(model, portraits, readers, phases)
     weights = out / "weights"
     save_model(model.eval(), weights)
@@ -142,7 +151,7 @@ class _Phases:
             self.report(Trained.from_line(name, line, spent_s=spent_s, budget_s=self.recipe.budget_s))
 
 
-def _train_vae(vae: VAE, portraits: Portraits, readers: Sequence[Reader], phases: _Phases) -> None:
+def _train_vae(vae: VAE, portraits: Portraits, readers: Sequence[Reader], phases: _Phases, perceptual: Perceptual | None) -> None:
     recipe = phases.recipe
 
     @functools.cache  # not before a phase needs them: a run that goes on may be past all of these
@@ -166,7 +175,7 @@ def _train_vae(vae: VAE, portraits: Portraits, readers: Sequence[Reader], phases
     for number, phase in enumerate(recipe.vae, 1):
         name, loop = f"vae-{number}", phase.training.loop
         if not phases.is_done(name, loop):
-            phases.train(name, VAEObjective(vae, phase.training), batches(phase.clips), loop)
+            phases.train(name, VAEObjective(vae, phase.training, perceptual), batches(phase.clips), loop)
         phases.finish(name, loop, part="vae", module=vae)
         if number == 1:
             _train_e2(vae, batches(recipe.encoder_clips), phases)

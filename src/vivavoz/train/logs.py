@@ -1,4 +1,4 @@
-"""What a run tells while it learns: a JSON line now and then, and the same for TensorBoard."""
+"""What a run tells while it learns: a JSON line now and then; the same for TensorBoard, with the rate, and contact sheets."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from vivavoz.train.checkpoint import Progress
+from vivavoz.train.sheets import Sheet
 
 LOG_FILE = "log.jsonl"
 
@@ -20,24 +21,33 @@ class RunLog:
         self, folder: Path, *, first_step: int, writes: bool, report: Callable[[dict[str, float]], None] | None = None
     ) -> None:
         self._path, self._report, self._writes = folder / LOG_FILE, report, writes
-        self._board = _board(folder, first_step) if writes else None
+        writer = _board_kind()
+        self._board = writer(str(folder), purge_step=first_step + 1 if first_step else None) if writer and writes else None
+        self.has_board = writer is not None
+        """Whether TensorBoard is installed: on all processes alike, though only the first one writes."""
         if writes and self._path.exists():
             lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
             self._path.write_text("".join(line for line in lines if _step_of(line) <= first_step), encoding="utf-8")
 
-    def write(self, progress: Progress, values: Mapping[str, float]) -> None:
-        """A line of the log."""
+    def write(self, progress: Progress, values: Mapping[str, float], *, rate: float) -> None:
+        """A line of the log; the learning rate, and that no step was skipped, are for TensorBoard alone."""
         if not self._writes:
             return
         line: dict[str, float] = {"step": progress.step, "seconds": round(progress.seconds, 1), **values}
         with self._path.open("a", encoding="utf-8") as log:
             log.write(json.dumps(line) + "\n")
         if self._board is not None:
-            for name, value in line.items():
+            for name, value in ({"skipped": 0.0} | line | {"rate": rate}).items():
                 if name not in ("step", "seconds"):
                     self._board.add_scalar(name, value, progress.step)
         if self._report is not None:
             self._report(line)
+
+    def show(self, progress: Progress, sheets: Mapping[str, Sheet]) -> None:
+        """Contact sheets, for TensorBoard."""
+        if self._board is not None:
+            for name, sheet in sheets.items():
+                self._board.add_image(name, sheet, progress.step, dataformats="HWC")
 
     def __enter__(self) -> Self:
         return self
@@ -53,13 +63,13 @@ def read_log(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
-def _board(folder: Path, first_step: int):  # type: ignore[no-untyped-def]
+def _board_kind() -> Any:
     """TensorBoard's writer; None where it is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(folder), purge_step=first_step + 1 if first_step else None)
+    return SummaryWriter
 
 
 def _step_of(line: str) -> int:

@@ -7,6 +7,7 @@ told in seconds rather than in steps, its learning rate follows the clock, and o
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import defaultdict
@@ -24,11 +25,14 @@ from vivavoz.train.average import Average
 from vivavoz.train.checkpoint import Progress, load_checkpoint, read_progress, save_checkpoint
 from vivavoz.train.distributed import ALONE, Parallel
 from vivavoz.train.logs import RunLog
+from vivavoz.train.sheets import Sheet
 
 B = TypeVar("B")
 
 MAX_SKIPPED_STEPS = 50
 """So many steps in a row without a finite gradient end a run."""
+SHOW_EVERY_STEPS = 250
+"""How often a run shows pictures of what it can do, if it is not said otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,10 @@ class Objective(nn.Module, Generic[B]):
     def forward(self, batch: B, step: Step) -> dict[str, Tensor]:
         """Losses (scalars, weighted) by name."""
         raise NotImplementedError
+
+    def show(self, batch: B) -> dict[str, Sheet]:
+        """Contact sheets by name, for TensorBoard. Called without gradients, in `eval` mode; takes nothing from global chance."""
+        return {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +118,7 @@ def train(
     *,
     parallel: Parallel = ALONE,
     report: Callable[[dict[str, float]], None] | None = None,
+    show_every_steps: int = SHOW_EVERY_STEPS,
 ) -> Progress:
     """Train until the run's length is reached; goes on from the newest checkpoint in `folder`.
 
@@ -121,6 +130,8 @@ def train(
         folder: gets `checkpoint-*`, `log.jsonl` (a line every `log_every_steps`) and TensorBoard's event files.
         parallel: the processes that share the work; see `vivavoz.train.distributed`.
         report: handed every line of the log as it is written: `step`, `seconds`, and means since the last.
+        show_every_steps: how often TensorBoard gets what `objective.show` makes of the step's last batch; the last step of all
+            is shown too.
 
     Raises:
         DataError: the folder holds something that is not a checkpoint of this run.
@@ -133,15 +144,21 @@ def train(
     average = Average(objective, config.ema_decay) if config.ema_decay else None
     progress = load_checkpoint(folder, objective, optimizer, average)
     saved_s, num_skipped = progress.seconds, 0
+    num_batches = config.accumulate_steps * parallel.world_size
+    if parallel.is_first and progress.num_batches not in (0, num_batches):
+        logging.getLogger("vivavoz").warning(
+            f"vivavoz: {folder}: from step {progress.step} on a step is divided into {num_batches} batches (processes times "
+            f"accumulated ones), {progress.num_batches} before: the run goes on, with other draws than it would have had"
+        )
     sums: dict[str, list[float]] = defaultdict(list)
     device = learning[0].device
     objective.train()
     with RunLog(folder, first_step=progress.step, writes=parallel.is_first, report=report) as log:
         stream = iter(batches(progress.step))
         while config.share(progress) < 1:
-            begin_s = time.monotonic()
+            begin_s, rate = time.monotonic(), config.rate(progress)
             for group in optimizer.param_groups:
-                group["lr"] = config.rate(progress)
+                group["lr"] = rate
             sizes: dict[str, float] = defaultdict(float)
             for part in range(config.accumulate_steps):
                 step = Step(progress.step, config.share(progress), _draws(config, progress.step, part, parallel))
@@ -174,10 +191,12 @@ def train(
             sums["norm" if math.isfinite(norm) else "skipped"].append(norm if math.isfinite(norm) else 1.0)
             # All processes go by the first one's clock: they must stop, log and save at the same step.
             spent_s = parallel.agree(time.monotonic() - begin_s)
-            progress = Progress(progress.step + 1, progress.seconds + spent_s)
+            progress = Progress(progress.step + 1, progress.seconds + spent_s, num_batches)
             if progress.step % config.log_every_steps == 0:
-                log.write(progress, parallel.mean(_means(sums)))
+                log.write(progress, parallel.mean(_means(sums)), rate=rate)
                 sums.clear()
+            if log.has_board and (progress.step % show_every_steps == 0 or config.share(progress) >= 1):
+                log.show(progress, _shown(objective, batch, config, parallel, device))
             if num_skipped >= MAX_SKIPPED_STEPS:
                 raise TrainingError(
                     f"the gradient has not been finite for {num_skipped} steps (up to step {progress.step}); go on from the last "
@@ -189,6 +208,16 @@ def train(
     save_checkpoint(folder, progress, objective, optimizer, average)
     objective.eval()
     return progress
+
+
+def _shown(objective: Objective[B], batch: B, config: LoopConfig, parallel: Parallel, device: torch.device) -> dict[str, Sheet]:
+    """What the objective shows. All processes call it together: with FSDP2 each holds a part of the weights."""
+    objective.eval()
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+        sheets = objective.show(batch)
+    parallel.reshard(objective)
+    objective.train()
+    return sheets
 
 
 def _means(values: dict[str, list[float]]) -> dict[str, float]:

@@ -3,8 +3,9 @@
 Both act on the parts that a model repeats, in place, and change neither weights nor their names nor, to rounding, any result.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,9 +26,17 @@ def checkpoint_blocks(model: nn.Module) -> None:
 
 
 def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
-    """Compile every block for the shapes it meets; takes minutes at first. Before `checkpoint_blocks`, not after."""
+    """Compile every block for the shapes it learns from; takes minutes at first. Before `checkpoint_blocks`, not after.
+
+    A pass without gradients, which comes now and then and with other shapes, stays as it is.
+    """
     for block in repeated_blocks(model):
-        block.forward = torch.compile(block.forward, backend=backend, dynamic=False)  # type: ignore[method-assign]
+        compiled = torch.compile(block.forward, backend=backend, dynamic=False)
+        block.forward = partial(_either, compiled, block.forward)  # type: ignore[method-assign]
+
+
+def _either(learning: Callable[..., Any], looking: Callable[..., Any], *inputs: Any) -> Any:
+    return (learning if torch.is_grad_enabled() else looking)(*inputs)
 
 
 def repeated_blocks(model: nn.Module) -> Iterator[nn.Module]:

@@ -23,6 +23,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from vivavoz.audio.alignment import MEL_FRAMES_PER_WINDOW
 from vivavoz.audio.encoder import NUM_MEL_BANDS, AudioEncoder
+from vivavoz.data.latents.controls import NUM_COLUMNS, to_controls
 from vivavoz.data.latents.reading import LatentBatch
 from vivavoz.data.shards.reading import WindowBatch
 from vivavoz.generator.generator import Generator
@@ -138,6 +139,7 @@ def latent_step(recipe: LatentRecipe) -> tuple[Callable[[], Objective[LatentBatc
             latents=torch.zeros(rows, config.latent_channels, recipe.num_latents, side, side),
             references=torch.zeros(rows, config.latent_channels, config.max_references, side, side),
             mel_windows=torch.zeros(rows, num_frames, MEL_FRAMES_PER_WINDOW, NUM_MEL_BANDS),
+            controls=to_controls([torch.zeros(recipe.num_latents, NUM_COLUMNS)] * rows),
             starts_video=False,
             keys=("",) * rows,
             first_latents=(0,) * rows,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from vivavoz.audio.encoder import AudioEncoder, load_wav2lip_weights
@@ -39,6 +39,9 @@ from vivavoz.vae.vae import VAE
 B = TypeVar("B")
 M = TypeVar("M", bound=nn.Module)
 Report: TypeAlias = Callable[[Trained], None]
+
+_SHOWN_LATENTS = 3
+"""Of a window that is decoded to be looked at."""
 
 
 def train_video(
@@ -140,13 +143,28 @@ def train_latents(
         load_wav2lip_weights(audio, wav2lip)
     if not is_done(folder, recipe.loop):
         _prepare(generator, checkpointing=recipe.checkpointing, compiled=recipe.compiled)
-        objective = LatentObjective(generator, audio, recipe.training).to(_device())
+        decode = _decoder(weights) if parallel.is_first else None
+        objective = LatentObjective(generator, audio, recipe.training, decode).to(_device())
         _train("generator", objective, windows, recipe.loop, folder, parallel, accumulate_steps, num_workers, report)
     trained = Model.initialised(recipe.preset, recipe.seed)
     trained.vae = load(weights, device="cpu").vae
     load_part(folder, "generator", trained.generator)
     load_part(folder, "audio", trained.audio.encoder)
     return _save(trained, out, parallel)
+
+
+def _decoder(weights: Path) -> Callable[[Tensor], Tensor]:
+    """Decodes the beginning of a window without references: the cache has no pictures of them. Reads the VAE when first asked."""
+    vae: list[VAE] = []
+
+    def decode(z: Tensor) -> Tensor:
+        if not vae:
+            vae.append(load(weights, device=_device()).vae)
+        side = z.shape[-1] * vae[0].config.spatial_factor
+        nobody = vae[0].encode_references(z.new_zeros(1, 0, 3, side, side))
+        return vae[0].decode(z[:, :, :_SHOWN_LATENTS], nobody)
+
+    return decode
 
 
 def _window_config(recipe: VideoRecipe, number: int, parallel: Parallel, accumulate_steps: int) -> WindowConfig:

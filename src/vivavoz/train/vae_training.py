@@ -16,6 +16,8 @@ from vivavoz.train.clips import Clips, pictures
 from vivavoz.train.label_latents import LabelLatents
 from vivavoz.train.loop import LoopConfig, Objective, Step
 from vivavoz.train.losses import choice_error, flow_error, gradient_l1, mask_error, paint_error, weighted_l1
+from vivavoz.train.perceptual import Perceptual
+from vivavoz.train.sheets import Sheet, film, flow_colours, grey
 from vivavoz.vae.encoder import Posterior
 from vivavoz.vae.vae import VAE
 from vivavoz.vae.warp import compose
@@ -43,6 +45,8 @@ class VAETraining:
     """Scale of the two losses on pixels. 0 at first: until flows are right to a pixel or two, pixels only add noise."""
     l1_weight: float = 6.0
     gradient_weight: float = 12.0
+    perceptual_weight: float = 1.0
+    """Of the perceptual distance of whole pictures; see `vivavoz.train.perceptual`. Scaled like the other losses on pixels."""
     flow_weight: float = 0.6
     mask_weight: float = 0.4
     paint_weight: float = 1.0
@@ -64,6 +68,7 @@ def decoder_losses(
     settings: VAETraining,
     *,
     reference_latents: Tensor | None = None,
+    perceptual: Perceptual | None = None,
 ) -> dict[str, Tensor]:
     """Losses of decoding z (B, C_z, N, h, w) against the clips' frames, and of its fields against the animator's.
 
@@ -81,6 +86,9 @@ def decoder_losses(
         weight = small.repeat_interleave(2, dim=-1).repeat_interleave(2, dim=-2)
         parts["l1"] = settings.pixel_weight * settings.l1_weight * weighted_l1(video, frames, weight)
         parts["gradient"] = settings.pixel_weight * settings.gradient_weight * gradient_l1(video, frames, weight)
+        if perceptual is not None:
+            distance = perceptual.distance(*(x.transpose(1, 2).flatten(0, 1) for x in (video, frames)))
+            parts[perceptual.name] = settings.pixel_weight * settings.perceptual_weight * distance
     if references.num_references:
         # Further references may show what the portrait cannot: how far is for the pixels to decide.
         others = references.num_references - 1
@@ -114,9 +122,9 @@ def latent_loss(posterior: Posterior, target: Tensor, settings: VAETraining) -> 
 class VAEObjective(Objective[Clips]):
     """Decoder and encoder side by side, or together."""
 
-    def __init__(self, vae: VAE, settings: VAETraining) -> None:
+    def __init__(self, vae: VAE, settings: VAETraining, perceptual: Perceptual | None = None) -> None:
         super().__init__()
-        self.vae, self.settings = vae, settings
+        self.vae, self.settings, self.perceptual = vae, settings, perceptual
         vae.encoder.e1.requires_grad_(not settings.freeze_e1)
         if vae.encoder.face_map is not None:  # it has learnt what it can learn; pixels would make it forget
             vae.encoder.face_map.requires_grad_(False)
@@ -135,7 +143,24 @@ class VAEObjective(Objective[Clips]):
             losses["latent"] = latent_loss(posterior, target, settings)
             if joint:
                 z, known = noised(posterior.mean, settings.label_noise, step.rng), None
-        return losses | decoder_losses(self.vae, batch, z, settings, reference_latents=known)
+        return losses | decoder_losses(self.vae, batch, z, settings, reference_latents=known, perceptual=self.perceptual)
+
+    def show(self, batch: Clips) -> dict[str, Sheet]:
+        """Of every clip's last frame: the first reference, the frame, and it rebuilt from the encoder's latents and from labels;
+        the flow to the reference and the painted layer's mask, the animator's and the model's."""
+        side, repeats = batch.frames.shape[2] // self.vae.config.spatial_factor, len(batch.frames) // len(batch.references)
+        frames, known = pictures(batch.frames), label_references(self.latents, batch, side)
+        shown, true_flow = pictures(batch.references), batch.flow
+        rows = [] if shown.shape[1] == 0 else [shown[:, 0].repeat_interleave(repeats, dim=0)]
+        rows.append(frames[:, -1])
+        for z, latents in ((encode(self.vae, batch).mean, None), (self.latents(batch.labels, side, side), known)):
+            references = self.vae.encode_references(shown, latents=latents).repeat(repeats)
+            fields = self.vae.warp_fields(z, references).float()
+            rows.append(compose(fields, references.photos, (int(frames.shape[-2]), int(frames.shape[-1])))[:, :, -1])
+        if true_flow.shape[1]:
+            rows += [flow_colours(flow[:, 0, :, -1]) for flow in (true_flow, fields.flow)]
+        rows += [grey(batch.mask[:, :, -1]), grey(fields.mask[:, :, -1].sigmoid())]
+        return {"reference_frame_rebuilt_fields": film(rows)}
 
     def _misjudged(self, target: Tensor, references: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """Label latents of frames and references, off as an encoder's would be."""

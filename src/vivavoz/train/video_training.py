@@ -17,6 +17,7 @@ from vivavoz.flow.noise import gaussian_like
 from vivavoz.train.clips import pictures
 from vivavoz.train.loop import Objective, Step
 from vivavoz.train.perceptual import Perceptual
+from vivavoz.train.sheets import Sheet, film
 from vivavoz.vae.encoder import Posterior
 from vivavoz.vae.vae import VAE
 
@@ -61,6 +62,15 @@ class VideoObjective(Objective[WindowBatch]):
             pair = (frames[:, :, chosen].transpose(1, 2).flatten(0, 1) for frames in (rebuilt, video))
             losses[self.perceptual.name] = settings.perceptual_weight * self.perceptual.distance(*pair)
         return losses
+
+    def show(self, batch: WindowBatch) -> dict[str, Sheet]:
+        """For two clips: the references, the frames, and the frames rebuilt from the posterior's mean."""
+        rows: list[Tensor] = []
+        references, video = (self._seen(images[:2]) for images in (batch.references, batch.frames))
+        rebuilt = self.vae.decode(self.vae.encode(video.transpose(1, 2)).mean, self.vae.encode_references(references))
+        for clip in range(len(video)):
+            rows += [references[clip], video[clip], rebuilt[clip].transpose(0, 1)]
+        return {"references_frames_rebuilt": film([row for row in rows if len(row)])}
 
     def _seen(self, images: Tensor) -> Tensor:
         """uint8 (B, N, S, S, 3) to float (B, N, 3, S', S') on the model's device."""

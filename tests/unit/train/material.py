@@ -44,10 +44,10 @@ def small_preset():
     return replace(preset, vae=replace(preset.vae, outer_temporal_kernel=1, inner_temporal_kernel=1))
 
 
-def small_recipe(budget_s=1e-6):
-    """Every phase of `lite`'s recipe, one step each with the smallest of budgets."""
+def small_recipe(budget_s=0.0):
+    """Every phase of `lite`'s recipe, three steps each where there is no budget."""
     clips = clip_config(clips_per_person=1)
-    loop = LoopConfig(budget_s=budget_s)
+    loop = LoopConfig(budget_s=budget_s, num_steps=0 if budget_s else 3, log_every_steps=1)
     flows = VAETraining(loop=loop, pixel_weight=0.0)
     pixels = VAETraining(loop=loop, joint_odds=1.0)
     speech = GeneratorTraining(loop=loop, batch_size=2, num_latents=2, latent_side=1)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vivavoz.train.distributed import parallel_processes
 from vivavoz.train.loop import LoopConfig, Objective, Step, train
+from vivavoz.train.sheets import Sheet, tracks
 
 
 class Fit(Objective[tuple[Tensor, Tensor]]):
@@ -25,10 +26,18 @@ class Fit(Objective[tuple[Tensor, Tensor]]):
 
     def forward(self, batch: tuple[Tensor, Tensor], step: Step) -> dict[str, Tensor]:
         x, y = batch
-        hidden = self.front(x + self.noise * torch.randn(x.shape, generator=step.rng))
+        hidden = self._hidden(x + self.noise * torch.randn(x.shape, generator=step.rng))
+        return {"error": (self.out(hidden).squeeze(1) - y).square().mean(), "size": 1e-3 * hidden.square().mean()}
+
+    def _hidden(self, x: Tensor) -> Tensor:
+        hidden = self.front(x)
         for block in self.blocks:
             hidden = hidden + torch.tanh(block(hidden))
-        return {"error": (self.out(hidden).squeeze(1) - y).square().mean(), "size": 1e-3 * hidden.square().mean()}
+        return hidden
+
+    def show(self, batch: tuple[Tensor, Tensor]) -> dict[str, Sheet]:
+        x, y = batch
+        return {"true_found": tracks(y[None], self.out(self._hidden(x)).T)}
 
 
 def batches(first_step: int, rank: int = 0, world_size: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
@@ -54,6 +63,7 @@ def main() -> None:
             Path(folder),
             parallel=parallel,
             report=lambda line: print(json.dumps(line), flush=True),
+            show_every_steps=2,
         )
 
 

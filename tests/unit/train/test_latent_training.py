@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from tests.models import lively_model, tiniest
+from tests.unit.data.shards.material import make_clip
+from vivavoz.data.latents.controls import control_rows, to_controls
 from vivavoz.data.latents.reading import LatentBatch
 from vivavoz.train.latent_training import LatentObjective, LatentTraining
 from vivavoz.train.logs import read_log
@@ -16,6 +18,7 @@ def batch(starts_video=False, seed=0):
         latents=torch.randn(2, 8, 8, 1, 1, generator=rng),
         references=torch.randn(2, 8, 3, 1, 1, generator=rng),
         mel_windows=torch.randn(2, 29 if starts_video else 32, 16, 80, generator=rng),
+        controls=to_controls([control_rows(make_clip(num_frames=29).labels, 8)] * 2),
         starts_video=starts_video,
         keys=("a", "b"),
         first_latents=(0, 0) if starts_video else (3, 5),
@@ -48,6 +51,24 @@ def test_what_is_dropped_has_no_say(dropped):
     other_person = loss(model, replace(batch(), references=batch(seed=1).references))
     assert torch.equal(plain, other_sound) == dropped
     assert torch.equal(plain, other_person) == dropped
+
+
+def test_wishes_have_a_say_where_they_are_asked():
+    def other_state(windows):
+        return replace(windows, controls=replace(windows.controls, state=(windows.controls.state + 1) % 3))
+
+    def unknown(windows):
+        return replace(windows, controls=replace(windows.controls, present=torch.zeros_like(windows.controls.present)))
+
+    asking, free = (objective(drop_odds=0.0, free_odds=odds).eval() for odds in (0.0, 1.0))
+    said = 0
+    for index in range(6):  # each wish is left out in three of ten windows
+        said += not torch.equal(loss(asking, batch(), index), loss(asking, other_state(batch()), index))
+        assert torch.equal(loss(free, batch(), index), loss(free, other_state(batch()), index))
+        assert torch.equal(loss(asking, unknown(batch()), index), loss(free, batch(), index))
+        loss(asking, batch(), index).backward()
+    assert said
+    assert asking.generator.controls.gaze.weight.grad.any()
 
 
 def test_the_past_is_noised_as_far_as_is_said():

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.unit.train.board import check_pictures
 from tests.unit.train.material import hear, portraits, small_preset, small_recipe, write_material
 from vivavoz.audio.features import AudioFeatures
 from vivavoz.data.corpus import Prepared, Reader
@@ -16,6 +17,8 @@ from vivavoz.errors import DataError, OutputError
 from vivavoz.train import lite
 from vivavoz.train.checkpoint import load_part, read_progress
 from vivavoz.train.lite import make_takes, train_lite
+from vivavoz.train.logs import read_log
+from vivavoz.train.perceptual import choose_perceptual
 
 PHASES = (
     "vae-1",
@@ -25,6 +28,14 @@ PHASES = (
     "generator-1",
     "generator-2",
 )
+SHEETS = {
+    "vae-1": {"reference_frame_rebuilt_fields"},
+    "vae-2": {"reference_frame_rebuilt_fields"},
+    "encoder": {"true_read_codes"},
+    "audio": {"true_heard_lips"},
+    "generator-1": {"true_drawn_latents"},
+    "generator-2": {"true_drawn_latents"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +58,10 @@ def steps(out):
 
 def test_a_run_leaves_weights_that_are_those_of_its_last_checkpoints(material):
     out, news = material[2], []
-    weights = train_lite(*material, small_recipe(), report=news.append)
+    perceptual = choose_perceptual()
+    weights = train_lite(*material, small_recipe(), perceptual, report=news.append)
     assert weights == out / "weights"
-    assert steps(out) == [1] * 6
+    assert steps(out) == [3] * 6
     model = load(weights)
     fresh = Model.initialised(small_preset(), 0)
     expected = Model.initialised(small_preset(), 1)
@@ -61,6 +73,10 @@ def test_a_run_leaves_weights_that_are_those_of_its_last_checkpoints(material):
     moved = [name for name, weight in model.vae.state_dict().items() if not torch.equal(weight, fresh.vae.state_dict()[name])]
     assert any(name.startswith("encoder.e1") for name in moved)
     assert any(isinstance(one, Prepared) for one in news)
+    for phase, sheets in SHEETS.items():
+        check_pictures(out / phase, sheets, 3)
+    # The perceptual term is there under its own name wherever pixels count.
+    assert [perceptual.name in read_log(out / phase)[0] for phase in PHASES] == [False, True, False, False, False, False]
 
 
 def test_a_finished_run_is_not_trained_again_and_a_lost_phase_is(material):
@@ -68,11 +84,11 @@ def test_a_finished_run_is_not_trained_again_and_a_lost_phase_is(material):
     train_lite(*material, small_recipe())
     first = (out / "weights" / "vae.safetensors").read_bytes(), (out / "weights" / "generator.safetensors").read_bytes()
     train_lite(*material, small_recipe())
-    assert steps(out) == [1] * 6
+    assert steps(out) == [3] * 6
     assert first == ((out / "weights" / "vae.safetensors").read_bytes(), (out / "weights" / "generator.safetensors").read_bytes())
     shutil.rmtree(out / "generator-2")
     train_lite(*material, small_recipe())
-    assert steps(out) == [1] * 6
+    assert steps(out) == [3] * 6
     assert first[0] == (out / "weights" / "vae.safetensors").read_bytes()
 
 
@@ -86,10 +102,10 @@ def test_a_run_stopped_between_phases_goes_on(material, monkeypatch):
         patch.setattr(lite, "GeneratorObjective", stop)
         with pytest.raises(KeyboardInterrupt):
             train_lite(*material, small_recipe())
-    assert steps(out) == [1, 1, 1, 1, 0, 0]
+    assert steps(out) == [3, 3, 3, 3, 0, 0]
     assert not (out / "weights").exists()
     train_lite(*material, small_recipe())
-    assert steps(out) == [1] * 6
+    assert steps(out) == [3] * 6
 
 
 def test_the_folder_keeps_the_recipe_and_refuses_another(material):

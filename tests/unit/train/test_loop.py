@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
+from tests.unit.train.board import check_pictures, read_board
 from tests.unit.train.running import Fit, batches
 from vivavoz.errors import ConfigError, DataError, TrainingError
 from vivavoz.train.checkpoint import Progress, load_part, read_progress
@@ -166,13 +168,46 @@ def test_a_step_of_two_batches_is_a_step_of_both_together(tmp_path):
         config(accumulate_steps=0)
 
 
-def test_tensorboard_shows_what_the_log_says(tmp_path):
-    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    train(Fit(), batches, config(num_steps=4), tmp_path)
-    board = events.EventAccumulator(str(tmp_path))
-    board.Reload()
-    shown = {event.step: event.value for event in board.Scalars("error")}
-    assert shown == pytest.approx({line["step"]: line["error"] for line in read_log(tmp_path)})
+def test_tensorboard_shows_what_the_log_says_and_the_rate(tmp_path):
+    settings = config(num_steps=4)
+    train(Fit(), batches, settings, tmp_path)
+    scalars, _ = read_board(tmp_path)
+    assert scalars["error"] == pytest.approx({line["step"]: line["error"] for line in read_log(tmp_path)})
+    assert scalars["rate"] == pytest.approx({step + 1: settings.rate(Progress(step)) for step in range(4)})
+    assert set(scalars["skipped"].values()) == {0.0}
+
+
+def test_pictures_come_now_and_then_and_at_the_end_and_change_nothing(tmp_path):
+    for folder, show_every_steps in (("often", 2), ("seldom", 1000)):
+        train(Fit(noise=0.1), batches, config(num_steps=5), tmp_path / folder, show_every_steps=show_every_steps)
+    assert losses(tmp_path / "often") == losses(tmp_path / "seldom")
+    _, often = read_board(tmp_path / "often")
+    _, seldom = read_board(tmp_path / "seldom")
+    assert set(often["true_found"]) == {2, 4, 5}
+    assert set(seldom["true_found"]) == {5}
+    assert np.array_equal(often["true_found"][5], seldom["true_found"][5])
+    assert not np.array_equal(often["true_found"][2], often["true_found"][5])
+    check_pictures(tmp_path / "often", {"true_found"}, 5)
+
+
+def test_a_resumed_run_shows_what_it_would_have_shown(tmp_path):
+    settings = config(num_steps=5)
+    train(Fit(noise=0.1), batches, settings, tmp_path / "whole", show_every_steps=2)
+    with pytest.raises(Killed):
+        train(Fit(noise=0.1), killed_after(3), settings, tmp_path / "killed", show_every_steps=2)
+    train(Fit(noise=0.1), batches, settings, tmp_path / "killed", show_every_steps=2)
+    (_, whole), (_, killed) = read_board(tmp_path / "whole"), read_board(tmp_path / "killed")
+    assert whole["true_found"].keys() == killed["true_found"].keys()
+    assert all(np.array_equal(sheet, killed["true_found"][step]) for step, sheet in whole["true_found"].items())
+
+
+def test_a_step_divided_otherwise_is_told(tmp_path, caplog):
+    train(Fit(), batches, config(num_steps=2), tmp_path)
+    train(Fit(), batches, config(num_steps=3), tmp_path)
+    train(Fit(), batches, config(num_steps=4, accumulate_steps=2), tmp_path)
+    (record,) = (record for record in caplog.records if record.name == "vivavoz")
+    assert "from step 3 on a step is divided into 2 batches" in record.getMessage()
+    assert read_progress(tmp_path).num_batches == 2
 
 
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
@@ -193,6 +228,7 @@ def test_two_processes_do_what_one_does(tmp_path, kind):
     assert [line["step"] for line in two] == [1, 2, 3, 4, 5, 6]
     for first, second in zip(one, two, strict=True):
         assert second == pytest.approx(first, rel=1e-5)
+    assert set(read_board(tmp_path / "two")[1]["true_found"]) == {2, 4, 6}
     # A run of two processes can be read, and gone on with, by one.
     alone, shared = Fit().out, Fit().out
     load_part(tmp_path / "one", "out", alone)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.models import tiniest
+from tests.unit.train.board import check_pictures
 from tests.unit.train.paper_material import latent_recipe, video_recipe, write_corpus, write_weights
 from tests.unit.train.test_loop import Killed, losses
 from vivavoz.data.latents.encoding import encode_corpus
@@ -39,13 +40,15 @@ def whole(shards, latents, tmp_path_factory):
 
 
 PHASES = ("video/vae-1", "video/vae-2", "latents/generator")
+SHEETS = ({"references_frames_rebuilt"}, {"references_frames_rebuilt"}, {"true_drawn_latents", "true_drawn_frames"})
 
 
 def test_every_recipe_runs_and_its_weights_load(whole, latents):
-    for phase, names in zip(PHASES, [{"l1", "kl", "gradient_ssim"}] * 2 + [{"velocity"}], strict=True):
+    for phase, names, sheets in zip(PHASES, [{"l1", "kl", "gradient_ssim"}] * 2 + [{"velocity"}], SHEETS, strict=True):
         log = losses(whole / phase)
         assert [line["step"] for line in log] == [1, 2, 3]
         assert all(line.keys() == {"step", "norm", *names} for line in log)
+        check_pictures(whole / phase, sheets, 3)
     model = load(whole / "latents" / "weights", device="cpu")
     assert model.preset == tiniest()
     # The VAE is the one that made the latents, bit for bit.

@@ -16,16 +16,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vivavoz.data.corpus import Report
+from vivavoz.data.latents.controls import control_rows
 from vivavoz.data.latents.store import VERSION, WEIGHTS_NAME, EncodedClip, LatentsInfo, mel_of_windows, pack, reference_frames
 from vivavoz.data.shards.clip import SIZES_PX
-from vivavoz.data.shards.codec import decode_frames, decode_sound
+from vivavoz.data.shards.codec import decode_arrays, decode_frames, decode_sound
 from vivavoz.data.shards.manifest import Manifest, Shard, StoredClip
 from vivavoz.data.shards.storage import join, read_bytes, remove_unfinished, size_of, writing_whole
 from vivavoz.data.tasks import TaskResult, run_tasks
 from vivavoz.engine.model import Model
 from vivavoz.engine.weights import CONFIG_FILE, GENERATOR_FILE, VAE_FILE, find_weights, load, read_preset
 from vivavoz.errors import ConfigError, DataError
-from vivavoz.timing import FRAMES_PER_LATENT
+from vivavoz.timing import FRAMES_PER_LATENT, latents_of_frames
 from vivavoz.vae.vae import VAE
 
 _CHUNK_FRAMES = 16
@@ -143,6 +144,7 @@ def _encode_clip(clip: StoredClip, url: str, model: Model, size_px: int) -> Enco
     num_frames = 1 + (clip.info.num_frames - 1) // FRAMES_PER_LATENT * FRAMES_PER_LATENT
     video = decode_frames(_member(clip, f"{stored_px}.mp4", url), range(num_frames), clip.info.key)
     samples = torch.from_numpy(decode_sound(_member(clip, "flac", url), clip.info.key))
+    labels = decode_arrays(_member(clip, "npz", url), clip.info.key)
     with torch.inference_mode():
         windows = model.audio.windows(samples[None].to(model.device))[0, :num_frames]
     return EncodedClip(
@@ -150,6 +152,7 @@ def _encode_clip(clip: StoredClip, url: str, model: Model, size_px: int) -> Enco
         latents=encode_video(model.vae, video, size_px),
         references=encode_pictures(model.vae, video[reference_frames(num_frames)], size_px),
         mel=mel_of_windows(windows),
+        controls=control_rows(labels, latents_of_frames(num_frames)),
     )
 
 

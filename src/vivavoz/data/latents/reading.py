@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vivavoz.data.latents.controls import to_controls
 from vivavoz.data.latents.store import LatentsInfo, StoredLatents
 from vivavoz.data.shards.clip import Split
 from vivavoz.data.shards.manifest import Manifest
 from vivavoz.data.shards.reading import Shuffled
 from vivavoz.data.shards.storage import join
 from vivavoz.errors import ConfigError, DataError
+from vivavoz.generator.conditioning import Controls
 from vivavoz.timing import FRAME_RATE, frames_of_latents
 
 
@@ -54,6 +56,8 @@ class LatentBatch:
     """(B, C, R, h, w) float32."""
     mel_windows: Tensor
     """(B, F, 16, K) float32; F is 1 + 4 (N - 1) where windows start a video, else 4 N."""
+    controls: Controls
+    """Of every latent; `present` says what is known."""
     starts_video: bool
     keys: tuple[str, ...]
     """Of the clips."""
@@ -100,13 +104,14 @@ class LatentWindows(Dataset[LatentBatch]):
         """Batch `index`, 0 and up, without end."""
         config, rng = self.config, np.random.default_rng([self.config.seed, index])
         starts_video = bool(rng.random() < config.start_odds)
-        latents, references, sounds, keys, firsts = [], [], [], [], []
+        latents, references, sounds, controls, keys, firsts = [], [], [], [], [], []
         for row in range(config.batch_size):
             clip = self._clips[self._windowed[self._shuffled[index * config.batch_size + row]]]
             first = 0 if starts_video else int(rng.integers(1, clip.num_latents - config.num_latents + 1))
             wanted = range(first, first + config.num_latents)
             latents.append(clip.latents(wanted))
             sounds.append(clip.mel_windows(wanted))
+            controls.append(clip.controls(wanted))
             references.append(torch.stack([self._reference(clip, rng) for _ in range(config.num_references)], dim=1))
             keys.append(clip.clip.info.key)
             firsts.append(first)
@@ -114,6 +119,7 @@ class LatentWindows(Dataset[LatentBatch]):
             latents=torch.stack(latents),
             references=torch.stack(references),
             mel_windows=torch.stack(sounds),
+            controls=to_controls(controls),
             starts_video=starts_video,
             keys=tuple(keys),
             first_latents=tuple(firsts),

@@ -1,11 +1,12 @@
 """How cached latents lie in a folder or at any fsspec URL.
 
 `latents.json` (`LatentsInfo`); `weights/`, the model whose VAE made them; `manifest.jsonl`, as of clips; and for every shard of
-clips NAME.safetensors, with three tensors per clip:
+clips NAME.safetensors, with four tensors per clip:
 
 - `KEY.latents` (N, C, h, w) bfloat16: the posterior's mean over the whole clip, from its first frame on;
 - `KEY.references` (R, C, h, w) bfloat16: single frames encoded alone, one every half second, as a portrait would be;
-- `KEY.mel` (W, K) float16: the mel frames of the pictures that the latents stand for, from `first_mel_frame(0)` on.
+- `KEY.mel` (W, K) float16: the mel frames of the pictures that the latents stand for, from `first_mel_frame(0)` on;
+- `KEY.controls` (N, K) float32: what the face does, as far as the clip's labels know; see `vivavoz.data.latents.controls`.
 
 The first axis is time, and the manifest knows where every tensor begins: a window is one range of bytes. Means suffice: what
 the posterior adds to them is far below the noise that the generator learns from. Mel frames take half the room of the paper's
@@ -26,6 +27,7 @@ from torch import Tensor
 from vivavoz.audio.alignment import MEL_FRAMES_PER_WINDOW, first_mel_frame
 from vivavoz.audio.encoder import NUM_MEL_BANDS
 from vivavoz.config_json import from_plain, to_plain
+from vivavoz.data.latents.controls import NUM_COLUMNS
 from vivavoz.data.shards.clip import ClipInfo
 from vivavoz.data.shards.manifest import StoredClip
 from vivavoz.data.shards.storage import join, read_bytes, read_json, size_of, write_text
@@ -34,9 +36,10 @@ from vivavoz.timing import FRAME_RATE, frames_of_latents
 
 INFO_NAME: Final = "latents.json"
 WEIGHTS_NAME: Final = "weights"
-VERSION: Final = 1
+VERSION: Final = 2
 """Raised when the same clips and weights give other bytes."""
 _BF16_BYTES: Final = 2
+_PARTS: Final = ("latents", "references", "mel", "controls")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +91,7 @@ class EncodedClip:
     latents: Tensor
     references: Tensor
     mel: Tensor
+    controls: Tensor
 
 
 def reference_frames(num_frames: int) -> list[int]:
@@ -111,6 +115,7 @@ def pack(clips: list[EncodedClip]) -> tuple[bytes, tuple[StoredClip, ...]]:
         tensors[f"{clip.info.key}.latents"] = clip.latents.to(torch.bfloat16)
         tensors[f"{clip.info.key}.references"] = clip.references.to(torch.bfloat16)
         tensors[f"{clip.info.key}.mel"] = clip.mel.to(torch.float16)
+        tensors[f"{clip.info.key}.controls"] = clip.controls.to(torch.float32)
     content = save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length])
@@ -119,9 +124,8 @@ def pack(clips: list[EncodedClip]) -> tuple[bytes, tuple[StoredClip, ...]]:
         begin, end = header[name]["data_offsets"]
         return 8 + length + begin, end - begin
 
-    parts = ("latents", "references", "mel")
     return content, tuple(
-        StoredClip(info=clip.info, members={part: place(f"{clip.info.key}.{part}") for part in parts}) for clip in clips
+        StoredClip(info=clip.info, members={part: place(f"{clip.info.key}.{part}") for part in _PARTS}) for clip in clips
     )
 
 
@@ -157,6 +161,10 @@ class StoredLatents:
         first, last = _mel_row(frames[0]), _mel_row(frames[-1]) + MEL_FRAMES_PER_WINDOW
         mel = self._read("mel", 2 * NUM_MEL_BANDS, range(first, last), torch.float16).view(-1, NUM_MEL_BANDS)
         return torch.stack([mel[_mel_row(i) - first :][:MEL_FRAMES_PER_WINDOW] for i in frames])
+
+    def controls(self, wanted: range) -> Tensor:
+        """(n, K) of the wanted latents."""
+        return self._read("controls", 4 * NUM_COLUMNS, wanted, torch.float32).view(-1, NUM_COLUMNS)
 
     def _rows(self, part: str, wanted: range) -> Tensor:
         layout = self.layout

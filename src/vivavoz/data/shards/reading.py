@@ -11,6 +11,7 @@ from itertools import count
 from multiprocessing import get_all_start_methods
 from typing import TypeVar
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -40,6 +41,9 @@ class WindowConfig:
     """How often a batch has 0, 1, 2, ... references."""
     other_clip_odds: float = 0.5
     """How often a reference comes from another clip of the person, if there is one."""
+    reference_gap_frames: int = -1
+    """References of the window's own clip are more than so many frames away from it, where the clip is long enough; below 0:
+    they are any of its frames, the window's own too."""
     sound_margin_samples: int = 0
     """Sound before and after the window, beside its own; zeros beyond the clip's ends."""
     arrays: bool = True
@@ -178,11 +182,21 @@ class ShardWindows(Dataset[WindowBatch]):
             other = int(rng.choice(others)) if others and rng.random() < self.config.other_clip_odds else clip
             frames = wanted.setdefault(other, [])
             references.append((other, len(frames)))
-            frames.append(int(rng.integers(self._places[other].info.num_frames)))
+            frames.append(self._reference_frame(other, first if other == clip else None, rng))
         read = {one: self._read(one, frames, sound=one == clip) for one, frames in wanted.items()}  # each opened once
         window = read[clip].part(0, self.config.num_frames)
         window.references = [read[other].part(place, place + 1) for other, place in references]
         return window
+
+    def _reference_frame(self, clip: int, first: int | None, rng: np.random.Generator) -> int:
+        """A frame of a clip; `first`: of the window, where it is the window's."""
+        num_frames, gap = self._places[clip].info.num_frames, self.config.reference_gap_frames
+        if first is not None and gap >= 0:
+            last = first + self.config.num_frames - 1
+            apart = [frame for frame in range(num_frames) if not first - gap <= frame <= last + gap]
+            if apart:
+                return apart[int(rng.integers(len(apart)))]
+        return int(rng.integers(num_frames))
 
     def _read(self, clip: int, wanted: Sequence[int], *, sound: bool) -> "_Window":
         """Some frames of a clip; with `sound`, that of a window at their beginning."""
@@ -199,6 +213,37 @@ class ShardWindows(Dataset[WindowBatch]):
             window.arrays = {name: values[wanted] for name, values in decode_arrays(members["npz"], key).items()}
             window.arrays["landmarks"] = window.arrays["landmarks"] * np.float32(config.size_px / SIZES_PX[0])
         return window
+
+
+class ResidentWindows(ShardWindows):
+    """The same batches with pictures of any smaller size, without sound and labels; clips are decoded once and stay in memory.
+
+    For small pictures and many epochs, where decoding would take longer than learning: a minute at 64 px takes 18 MB.
+    """
+
+    def __init__(
+        self, folder: str, config: WindowConfig, *, side_px: int, clips: dict[str, NDArray[np.uint8]] | None = None
+    ) -> None:
+        """Index the clips. Raises as `ShardWindows` does.
+
+        Args:
+            folder: of the corpus.
+            config: what a batch is made of; `size_px` are the pictures to decode.
+            side_px: of the pictures that come out.
+            clips: decoded clips by key, filled as they are needed: for several readers of one corpus.
+        """
+        super().__init__(folder, replace(config, arrays=False))
+        self.side_px = side_px
+        self._clips: dict[str, NDArray[np.uint8]] = {} if clips is None else clips
+
+    def _read(self, clip: int, wanted: Sequence[int], *, sound: bool) -> "_Window":
+        place = self._places[clip]
+        key = place.info.key
+        if key not in self._clips:
+            video, side = f"{self.config.size_px}.mp4", (self.side_px, self.side_px)
+            whole = decode_frames(place.read([video])[video], range(place.info.num_frames), key)
+            self._clips[key] = np.stack([np.asarray(cv2.resize(one, side, interpolation=cv2.INTER_AREA)) for one in whole])
+        return _Window(key=key, first=wanted[0], frames=self._clips[key][list(wanted)])
 
 
 Batch = TypeVar("Batch")
@@ -279,7 +324,7 @@ def _collate(windows: list[_Window], config: WindowConfig) -> WindowBatch:
         rows = [[getattr(one, name) if name == "frames" else one.arrays[name] for one in row] for row in references]
         return torch.from_numpy(np.array(rows, dtype).reshape(len(rows), num_references, *shape))
 
-    size = config.size_px
+    size = windows[0].frames.shape[1]
     return WindowBatch(
         frames=torch.from_numpy(np.stack([window.frames for window in windows])),
         references=of_references("frames", (size, size, 3), np.uint8),

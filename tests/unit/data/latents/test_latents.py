@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from tests.models import tiniest
+from tests.unit.data.shards.material import make_clip
 from tests.unit.data.shards.test_reading import equal
 from tests.unit.train.paper_material import NUM_FRAMES, write_corpus, write_weights
+from vivavoz.data.latents.controls import control_rows, to_controls
 from vivavoz.data.latents.encoding import encode_corpus, fetch_weights
 from vivavoz.data.latents.reading import LatentWindowConfig, LatentWindows
 from vivavoz.data.latents.store import LatentsInfo, StoredLatents, reference_frames
@@ -81,6 +83,28 @@ def test_what_is_stored_is_what_the_model_gives(folders):
     torch.testing.assert_close(clip.mel_windows(range(2, 5)), windows[5:17], rtol=1e-3, atol=1e-3)
 
 
+def test_controls_are_the_labels_of_the_pictures(folders):
+    clip = stored(folders[2])["bo-1"]
+    labels = make_clip(num_frames=NUM_FRAMES).labels
+    controls = to_controls([clip.controls(range(10))])
+    for latent in range(10):
+        frames = slice(0, 1) if latent == 0 else slice(4 * latent - 3, 4 * latent + 1)
+        assert controls.state[0, latent] == labels["state"][frames][-1]
+        assert controls.expression[0, latent] == labels["expression"][frames][-1]
+        for name in ("expression_intensity", "gaze", "head_pose"):
+            expected = torch.tensor(labels[name][frames].mean(axis=0))
+            torch.testing.assert_close(getattr(controls, name)[0, latent], expected, rtol=1e-5, atol=1e-6)
+    assert controls.present.all()
+    assert torch.equal(clip.controls(range(3, 6)), clip.controls(range(10))[3:6])
+
+
+def test_what_nobody_knows_of_a_clip_is_no_wish():
+    rows = control_rows(make_clip(num_frames=9, without=("gaze", "expression_intensity")).labels, 3)
+    controls = to_controls([rows])
+    assert controls.present[0].tolist() == [[True, True, False, True]] * 3
+    assert controls.expression_intensity.tolist() == [[1.0] * 3]
+
+
 def test_a_batch_is_a_window_of_a_clip_with_references_of_the_same_person(latents):
     clips = stored(latents)
     seen_starts = set()
@@ -92,6 +116,8 @@ def test_a_batch_is_a_window_of_a_clip_with_references_of_the_same_person(latent
         for row, (key, first) in enumerate(zip(batch.keys, batch.first_latents, strict=True)):
             assert (first == 0) == batch.starts_video
             assert torch.equal(batch.latents[row], clips[key].latents(range(first, first + 4)))
+            known = to_controls([clips[key].controls(range(first, first + 4))])
+            assert torch.equal(batch.controls.head_pose[row], known.head_pose[0])
             assert torch.equal(batch.mel_windows[row], clips[key].mel_windows(range(first, first + 4)))
             theirs = [clip.reference(i) for other, clip in clips.items() if other[:2] == key[:2] for i in range(3)]
             for reference in batch.references[row].unbind(1):
@@ -146,7 +172,7 @@ def test_what_does_not_belong_together_is_refused(folders, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("{}", "version None"), ('{"version": 9}', "version 9"), ("[", "damaged"), ('{"version": 1}', "lacks")]
+    ("text", "expected"), [("{}", "version None"), ('{"version": 9}', "version 9"), ("[", "damaged"), ('{"version": 2}', "lacks")]
 )
 def test_a_damaged_description_is_told(tmp_path, text, expected):
     (tmp_path / "latents.json").write_text(text)
