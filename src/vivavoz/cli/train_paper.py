@@ -61,7 +61,7 @@ def run_vae(options: argparse.Namespace) -> None:
         if parallel.is_first:
             print(f"vivavoz: the perceptual loss is {perceptual.description}", file=sys.stderr)
         weights = train_video(
-            options.data, options.output, recipe, perceptual, **_shared(options), parallel=parallel, report=report
+            options.data, options.output, recipe, perceptual, **run_settings(options), parallel=parallel, report=report
         )
         if parallel.is_first:
             print(f"{weights}: a trained VAE; try: vivavoz encode {options.data} --weights {weights} -o ...")
@@ -83,7 +83,7 @@ def run_generator(options: argparse.Namespace) -> None:
             options.output,
             recipe,
             wav2lip=options.wav2lip,
-            **_shared(options),
+            **run_settings(options),
             parallel=parallel,
             report=report,
         )
@@ -93,6 +93,11 @@ def run_generator(options: argparse.Namespace) -> None:
 
 def _add_options(parser: argparse.ArgumentParser, data: str, what: str) -> None:
     parser.add_argument("recipe", choices=("paper", "tiny"), help="paper: the published size; tiny: seconds, for a first look")
+    add_run_options(parser, data, what)
+
+
+def add_run_options(parser: argparse.ArgumentParser, data: str, what: str) -> None:
+    """Declare the options of a run on a corpus: `data` names the option's value, `what` says what that is."""
     parser.add_argument("--data", required=True, metavar=data, help=what)
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="RUN", help="folder of the run")
     parser.add_argument("--steps", type=int, metavar="N", help="at most so many steps in each phase (default: the recipe's)")
@@ -109,5 +114,6 @@ def _add_options(parser: argparse.ArgumentParser, data: str, what: str) -> None:
     )
 
 
-def _shared(options: argparse.Namespace) -> dict[str, Any]:
+def run_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Those options that a run takes as they are."""
     return {"accumulate_steps": options.accumulate, "num_workers": options.workers}

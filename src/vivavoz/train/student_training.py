@@ -47,7 +47,7 @@ class Distillation:
     """`lr` likewise; 1: the branch without references is not computed."""
 
     def __post_init__(self) -> None:
-        if self.num_steps < 1 or self.teacher_steps % self.num_steps:
+        if not 1 <= self.num_steps <= self.teacher_steps or self.teacher_steps % self.num_steps:
             raise ConfigError(
                 f"got {self.teacher_steps} steps of the teacher for {self.num_steps} of the student, expected a multiple: "
                 "change one of them"
@@ -135,9 +135,7 @@ class StudentObjective(Objective[B]):
         known, settings = self.known(batch, step.rng), self.settings
         noise = gaussian_like(known.context, step.rng)
         times = flow_times(settings.teacher_steps, shift=settings.timestep_shift, device=noise.device)
-        pairs = chords(
-            known.velocity(self.generator), known.guided(self.teacher, settings), noise, times, settings.num_steps
-        )
+        pairs = chords(known.velocity(self.generator), known.guided(self.teacher, settings), noise, times, settings.num_steps)
         return {f"step_{n}": self.error(velocity, target) for n, (velocity, target) in enumerate(pairs, 1)}
 
     def error(self, velocity: Tensor, target: Tensor) -> Tensor:
