@@ -75,7 +75,7 @@ def lite_student_recipe(minutes: float = 20.0) -> LabelStudentRecipe:
         num_latents=16,
         latent_side=preset.working_size // preset.vae.spatial_factor,
     )
-    return LabelStudentRecipe(distillation=Distillation(), phases=(place, places), hours=minutes / 20)
+    return LabelStudentRecipe(distillation=Distillation(timestep_shift=2.0), phases=(place, places), hours=minutes / 40)
 
 
 def paper_student_recipe() -> LatentStudentRecipe:

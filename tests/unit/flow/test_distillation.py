@@ -28,20 +28,20 @@ def noises(count, seed=0):
 
 def test_the_toy_flow_is_the_one_in_closed_form():
     torch.testing.assert_close(
-        euler(exact_velocity, noises(100), flow_times(2000, shift=1)), landing(noises(100)), atol=3e-3, rtol=0
+        euler(exact_velocity, noises(100), flow_times(500, shift=1)), landing(noises(100)), atol=0.01, rtol=0
     )
 
 
 def test_a_step_along_the_target_lands_where_the_teachers_steps_land():
-    ((_, target),) = chords(exact_velocity, exact_velocity, noises(100), flow_times(2000, shift=1), 1)
-    torch.testing.assert_close(noises(100) - target, landing(noises(100)), atol=3e-3, rtol=0)
+    ((_, target),) = chords(exact_velocity, exact_velocity, noises(100), flow_times(500, shift=1), 1)
+    torch.testing.assert_close(noises(100) - target, landing(noises(100)), atol=0.01, rtol=0)
     # One step of the teacher's own lands at the mean, wherever it starts.
     torch.testing.assert_close(noises(100) - exact_velocity(noises(100), torch.tensor(1.0)), torch.full((100,), MEAN))
 
 
 @pytest.mark.parametrize("num_steps", [1, 2, 3])
 def test_a_student_of_few_steps_learns_the_exact_flow(num_steps):
-    times = flow_times(120, shift=3.0)
+    times = flow_times(24, shift=3.0)
     few = flow_times(num_steps, shift=3.0)
 
     class Student(nn.Module):
@@ -57,14 +57,15 @@ def test_a_student_of_few_steps_learns_the_exact_flow(num_steps):
 
     student = Student()
     optimizer = torch.optim.Adam(student.parameters(), lr=0.1)
-    for step in range(250):
+    for step in range(150):
         pairs = chords(student, exact_velocity, noises(64, seed=step), times, num_steps)
         sum((velocity - target).square().mean() for velocity, target in pairs).backward()
         optimizer.step()
         optimizer.zero_grad()
     with torch.no_grad():
-        found = euler(student, noises(500, seed=-1 % 2**31), few)
-    torch.testing.assert_close(found, landing(noises(500, seed=-1 % 2**31)), atol=0.05, rtol=0)
+        found, wanted = euler(student, noises(500, seed=999), few), euler(exact_velocity, noises(500, seed=999), times)
+    torch.testing.assert_close(found, wanted, atol=0.01, rtol=0)
+    torch.testing.assert_close(found, landing(noises(500, seed=999)), atol=0.15, rtol=0)  # 24 steps of Euler are not exact
 
 
 def test_later_steps_begin_where_the_student_landed():
