@@ -12,9 +12,8 @@ from vivavoz.train.generator_training import GeneratorTraining
 from vivavoz.train.loop import LoopConfig
 from vivavoz.train.vae_training import VAETraining
 
-
 TEACHER_SAMPLING = SamplingConfig(num_steps=4, guidance_audio=1.5, guidance_reference=1.0)
-"""How `lite` is sampled as long as nothing is distilled: few steps for the sake of speed, guided as a student is in one branch."""
+"""How `lite` is sampled until it is distilled: in as few steps as look well, with the guidance that a student needs no more."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,7 +65,8 @@ def test_a_student_of_few_steps_learns_the_exact_flow(num_steps):
     with torch.no_grad():
         found, wanted = euler(student, noises(500, seed=999), few), euler(exact_velocity, noises(500, seed=999), times)
     torch.testing.assert_close(found, wanted, atol=0.01, rtol=0)
-    torch.testing.assert_close(found, landing(noises(500, seed=999)), atol=0.15, rtol=0)  # 24 steps of Euler are not exact
+    # So it is near the exact flow, as far as 24 steps of Euler are; a single step of the teacher's own is 0.24 off.
+    assert float((found - landing(noises(500, seed=999))).abs().mean()) < 0.06
 
 
 def test_later_steps_begin_where_the_student_landed():

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -24,8 +25,13 @@ def generator():
     return lively_model(small_preset()).generator.eval()
 
 
+@cache
+def takes():
+    return heard(smooth_takes())
+
+
 def windows(seed=0):
-    return draw_windows(heard(smooth_takes()), LabelLatents(len(LABELS), CHANNELS), SETTINGS, np.random.default_rng(seed))
+    return draw_windows(takes(), LabelLatents(len(LABELS), CHANNELS), SETTINGS, np.random.default_rng(seed))
 
 
 def objective(settings, student=None, teacher=None):
@@ -36,6 +42,7 @@ def step(seed=0):
     return Step(0, 0.0, torch.Generator().manual_seed(seed))
 
 
+@torch.no_grad()
 def test_a_copy_of_an_unguided_teacher_has_nothing_to_learn_in_as_many_steps():
     settings = Distillation(num_steps=2, teacher_steps=2, guidance_audio=1.0)
     losses = objective(settings)(windows(), step())
@@ -78,12 +85,12 @@ def test_the_teacher_is_guided_as_in_inference():
 
 
 def test_every_row_keeps_a_reference_and_its_sound():
-    taught = objective(Distillation())
-    masks = torch.cat([taught.known(windows(), torch.Generator().manual_seed(seed)).reference_mask for seed in range(40)])
+    taught, batch = objective(Distillation()), windows()
+    drawn = [taught.known(batch, torch.Generator().manual_seed(seed)) for seed in range(40)]
+    masks = torch.cat([known.reference_mask for known in drawn])
     assert masks.any(1).all()
     assert {1, 2, 3} == set(masks.sum(1).tolist())
-    blocks = {taught.known(windows(), torch.Generator().manual_seed(seed)).block_latents for seed in range(40)}
-    assert blocks == {1, 2, 4}
+    assert {known.block_latents for known in drawn} == {1, 2, 4}
 
 
 def test_steps_bring_the_student_nearer_and_leave_the_teacher():
@@ -96,11 +103,11 @@ def test_steps_bring_the_student_nearer_and_leave_the_teacher():
         return sum(float(sum(taught(windows(seed), step(seed)).values())) for seed in (90, 91, 92))
 
     first = measure()
-    for index in range(30):
+    for index in range(20):
         sum(taught(windows(index), step(index)).values()).backward()
         optimizer.step()
         optimizer.zero_grad()
-    assert measure() < 0.8 * first
+    assert measure() < 0.85 * first
     assert all(torch.equal(weight, before[name]) for name, weight in taught.teacher.state_dict().items())
     assert all(weight.grad is None for weight in taught.teacher.parameters())
 
