@@ -50,7 +50,7 @@ def run_vae(options: argparse.Namespace) -> None:
     with resumable(), parallel_processes(options.parallel) as parallel, showing_training() as report:
         perceptual = chosen_perceptual(options, told=parallel.is_first)
         weights = train_video(
-            options.data, options.output, recipe, perceptual, **_shared(options), parallel=parallel, report=report
+            options.data, options.output, recipe, perceptual, **run_settings(options), parallel=parallel, report=report
         )
         if parallel.is_first:
             print(f"{weights}: a trained VAE; try: vivavoz encode {options.data} --weights {weights} -o ...")
@@ -72,7 +72,7 @@ def run_generator(options: argparse.Namespace) -> None:
             options.output,
             recipe,
             wav2lip=options.wav2lip,
-            **_shared(options),
+            **run_settings(options),
             parallel=parallel,
             report=report,
         )
@@ -108,6 +108,11 @@ def chosen_perceptual(options: argparse.Namespace, *, told: bool = True) -> Perc
 
 def _add_options(parser: argparse.ArgumentParser, data: str, what: str) -> None:
     parser.add_argument("recipe", choices=("paper", "tiny"), help="paper: the published size; tiny: seconds, for a first look")
+    add_run_options(parser, data, what)
+
+
+def add_run_options(parser: argparse.ArgumentParser, data: str, what: str) -> None:
+    """Declare the options of a run on a corpus: `data` names the option's value, `what` says what that is."""
     parser.add_argument("--data", required=True, metavar=data, help=what)
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="RUN", help="folder of the run")
     parser.add_argument("--steps", type=int, metavar="N", help="at most so many steps in each phase (default: the recipe's)")
@@ -124,5 +129,6 @@ def _add_options(parser: argparse.ArgumentParser, data: str, what: str) -> None:
     )
 
 
-def _shared(options: argparse.Namespace) -> dict[str, Any]:
+def run_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Those options that a run takes as they are."""
     return {"accumulate_steps": options.accumulate, "num_workers": options.workers}

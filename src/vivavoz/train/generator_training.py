@@ -183,7 +183,7 @@ def generator_loss(
 ) -> Tensor:
     """Flow-matching loss (equation 3) of a batch of windows."""
     batch_size = windows.clean.shape[0]
-    block = (4, 4, 2, 1)[int(torch.randint(4, (), generator=rng))]
+    block = draw_block(rng)
     draw = draw_flow_matching(windows.clean.contiguous(), rng, block_latents=block)
     velocity = generator(
         draw.noised,
@@ -197,9 +197,19 @@ def generator_loss(
         controls=windows.controls if generator.config.controls else None,
         blocks=block,
     )
-    channels = torch.arange(windows.clean.shape[1])
+    return velocity_error(velocity, draw.target, settings, num_labels)
+
+
+def draw_block(rng: torch.Generator) -> int:
+    """Latent frames that are made together: 4 in half of the draws, else 1 or 2."""
+    return (4, 4, 2, 1)[int(torch.randint(4, (), generator=rng))]
+
+
+def velocity_error(velocity: Tensor, target: Tensor, settings: GeneratorTraining, num_labels: int) -> Tensor:
+    """Mean squared error of velocities (B, C, N, h, w); the lips' channels weigh more."""
+    channels = torch.arange(velocity.shape[1], device=velocity.device)
     weight = 1 + (settings.lip_weight - 1) * (channels % num_labels < settings.num_lip_labels)
-    error = (velocity - draw.target).square().mean(dim=(0, 2, 3, 4))
+    error = (velocity - target).square().mean(dim=(0, 2, 3, 4))
     return (error * weight).sum() / weight.sum()
 
 

@@ -9,12 +9,11 @@ import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from vivavoz.audio.features import AudioFeatures
 from vivavoz.data.animation import MIN_SPEECH_FRAMES, act, clip_labels, plan_clips
@@ -26,19 +25,17 @@ from vivavoz.engine.weights import save_model
 from vivavoz.errors import DataError
 from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
 from vivavoz.train.audio_training import AudioObjective
-from vivavoz.train.checkpoint import load_part
 from vivavoz.train.clips import AnimatedClips, ClipConfig, Clips
 from vivavoz.train.encoder_training import EncoderObjective, collect_samples
 from vivavoz.train.face_training import AnimatedFaces, FaceMapObjective
 from vivavoz.train.generator_training import FrameWishes, GeneratorObjective, Take, hear
-from vivavoz.train.loop import LoopConfig, Objective, is_done, train
 from vivavoz.train.perceptual import Perceptual
+from vivavoz.train.phases import Phases
 from vivavoz.train.recipes import LiteRecipe
 from vivavoz.train.run_folder import Trained, begin_run
 from vivavoz.train.vae_training import VAEObjective
 from vivavoz.vae.vae import VAE
 
-B = TypeVar("B")
 Report: TypeAlias = Callable[[Prepared | Trained], None]
 
 
@@ -73,13 +70,15 @@ def train_lite(
     begin_run(out, recipe)
     portraits = prepare_portraits(portraits_dir, out / "corpus", report=report)
     readers = prepare_speech(speech_dir, out / "corpus", num_processes=num_processes, report=report)
-    portraits, readers = _training_part(portraits, readers, recipe, out)
+    portraits, readers = training_part(
+        portraits, readers, out, num_held_portraits=recipe.num_held_portraits, num_held_readers=recipe.num_held_readers
+    )
     model = Model.initialised(recipe.preset, recipe.seed)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        phases = _Phases(recipe, out, report)
-        _train_vae(model.vae, portraits, readers, phases, perceptual)
-        _train_speech(model, portraits, readers, phases)
+        phases = Phases(out, recipe.budget_s, report)
+        _train_vae(model.vae, portraits, readers, recipe, phases, perceptual, report)
+        _train_speech(model, portraits, readers, recipe, phases)
     weights = out / "weights"
     save_model(model.eval(), weights)
     return weights
@@ -106,10 +105,16 @@ def make_takes(readers: Sequence[Reader], portraits: Portraits, audio: AudioFeat
     return takes
 
 
-def _training_part(portraits: Portraits, readers: list[Reader], recipe: LiteRecipe, out: Path) -> tuple[Portraits, list[Reader]]:
-    """Hold portraits and readers back, and write down which."""
-    seen, unseen = split(portraits.names, recipe.num_held_portraits)
-    heard, unheard = split([reader.name for reader in readers], recipe.num_held_readers)
+def training_part(
+    portraits: Portraits, readers: list[Reader], out: Path, *, num_held_portraits: int, num_held_readers: int
+) -> tuple[Portraits, list[Reader]]:
+    """Hold portraits and readers back for evaluation, write down which in `out/split.json`, and give the rest.
+
+    Raises:
+        DataError: all recordings that are left are too short to speak.
+    """
+    seen, unseen = split(portraits.names, num_held_portraits)
+    heard, unheard = split([reader.name for reader in readers], num_held_readers)
     chosen = {
         "portraits": {"train": [portraits.names[i] for i in seen], "held": [portraits.names[i] for i in unseen]},
         "readers": {"train": [readers[i].name for i in heard], "held": [readers[i].name for i in unheard]},
@@ -125,34 +130,15 @@ def _training_part(portraits: Portraits, readers: list[Reader], recipe: LiteReci
     return people, [readers[i] for i in heard]
 
 
-class _Phases:
-    """The phases of a run, one after another: each trained, or skipped where it is done."""
-
-    def __init__(self, recipe: LiteRecipe, out: Path, report: Report | None) -> None:
-        self.recipe, self.out, self.report = recipe, out, report
-        self._before_s = 0.0
-
-    def is_done(self, name: str, loop: LoopConfig) -> bool:
-        """Whether nothing of it is left to train."""
-        return is_done(self.out / name, loop)
-
-    def train(self, name: str, objective: Objective[B], batches: Callable[[int], Iterable[B]], loop: LoopConfig) -> None:
-        """Train it in the folder of its name."""
-        train(objective, batches, loop, self.out / name, report=lambda line: self._tell(name, line))
-
-    def finish(self, name: str, loop: LoopConfig, *, part: str, module: nn.Module) -> None:
-        """Load what it trained into `module`, which the phase knew as `part`, and go on to the next."""
-        load_part(self.out / name, part, module)
-        self._before_s += loop.budget_s
-
-    def _tell(self, name: str, line: dict[str, float]) -> None:
-        if self.report is not None:
-            spent_s = self._before_s + line["seconds"]
-            self.report(Trained.from_line(name, line, spent_s=spent_s, budget_s=self.recipe.budget_s))
-
-
-def _train_vae(vae: VAE, portraits: Portraits, readers: Sequence[Reader], phases: _Phases, perceptual: Perceptual | None) -> None:
-    recipe = phases.recipe
+def _train_vae(
+    vae: VAE,
+    portraits: Portraits,
+    readers: Sequence[Reader],
+    recipe: LiteRecipe,
+    phases: Phases,
+    perceptual: Perceptual | None,
+    report: Report | None,
+) -> None:
 
     @functools.cache  # not before a phase needs them: a run that goes on may be past all of these
     def performances() -> list[NDArray[np.float32]]:
@@ -178,13 +164,15 @@ def _train_vae(vae: VAE, portraits: Portraits, readers: Sequence[Reader], phases
             phases.train(name, VAEObjective(vae, phase.training, perceptual), batches(phase.clips), loop)
         phases.finish(name, loop, part="vae", module=vae)
         if number == 1:
-            _train_e2(vae, batches(recipe.encoder_clips), phases)
+            _train_e2(vae, batches(recipe.encoder_clips), recipe, phases, report)
 
 
-def _train_e2(vae: VAE, batches: Callable[[int], Iterable[Clips]], phases: _Phases) -> None:
-    recipe, name = phases.recipe, "encoder"
+def _train_e2(
+    vae: VAE, batches: Callable[[int], Iterable[Clips]], recipe: LiteRecipe, phases: Phases, report: Report | None
+) -> None:
+    name = "encoder"
     if not phases.is_done(name, recipe.encoder.loop):
-        counted = _counted(batches(0), recipe.num_encoder_batches, phases.report)
+        counted = _counted(batches(0), recipe.num_encoder_batches, report)
         samples = collect_samples(vae, counted, recipe.num_encoder_batches)
         objective = EncoderObjective(vae.encoder, samples, recipe.encoder)
         phases.train(name, objective, objective.batches, recipe.encoder.loop)
@@ -198,8 +186,7 @@ def _counted(batches: Iterable[Clips], num_batches: int, report: Report | None) 
         yield batch
 
 
-def _train_speech(model: Model, portraits: Portraits, readers: Sequence[Reader], phases: _Phases) -> None:
-    recipe = phases.recipe
+def _train_speech(model: Model, portraits: Portraits, readers: Sequence[Reader], recipe: LiteRecipe, phases: Phases) -> None:
     trainings = {f"generator-{number}": training for number, training in enumerate(recipe.generator, 1)}
     takes: list[Take] = []
     if not (

@@ -137,15 +137,16 @@ GENERATOR_RECIPES = {"paper": paper_generator_recipe, "tiny": tiny_generator_rec
 
 def shortened_video(recipe: VideoRecipe, num_steps: int) -> VideoRecipe:
     """The same with at most so many steps in each phase."""
-    return replace(recipe, phases=tuple(replace(phase, loop=_shortened(phase.loop, num_steps)) for phase in recipe.phases))
+    return replace(recipe, phases=tuple(replace(phase, loop=shortened(phase.loop, num_steps)) for phase in recipe.phases))
 
 
 def shortened_latent(recipe: LatentRecipe, num_steps: int) -> LatentRecipe:
     """The same with at most so many steps."""
-    return replace(recipe, loop=_shortened(recipe.loop, num_steps))
+    return replace(recipe, loop=shortened(recipe.loop, num_steps))
 
 
-def _shortened(loop: LoopConfig, num_steps: int) -> LoopConfig:
+def shortened(loop: LoopConfig, num_steps: int) -> LoopConfig:
+    """The same with at most so many steps, and as much less warm-up. Raises `ConfigError` for less than one."""
     if num_steps < 1:
         raise ConfigError(f"got {num_steps} steps, expected at least 1")
     fewer = min(loop.num_steps, num_steps)

@@ -25,6 +25,7 @@ from vivavoz.engine.model import Model
 from vivavoz.engine.weights import load, read_preset, save_model
 from vivavoz.errors import ConfigError, DataError
 from vivavoz.generator.generator import Generator
+from vivavoz.presets import Preset
 from vivavoz.train.checkpoint import load_part
 from vivavoz.train.distributed import ALONE, Parallel
 from vivavoz.train.latent_training import LatentObjective
@@ -81,13 +82,13 @@ def train_video(
             vae = _initialised(lambda: VAE(recipe.preset.vae), recipe.seed)
             if number > 1:
                 load_part(_phase_folder(out, number - 1), "vae", vae)
-            _prepare(vae, checkpointing=recipe.checkpointing, compiled=recipe.compiled)
-            objective = VideoObjective(vae, recipe.training, perceptual, size_px=phase.size_px).to(_device())
+            prepare_blocks(vae, checkpointing=recipe.checkpointing, compiled=recipe.compiled)
+            objective = VideoObjective(vae, recipe.training, perceptual, size_px=phase.size_px).to(compute_device())
             name = f"vae {number}/{len(recipe.phases)}, {phase.num_frames} frames at {phase.size_px}"
-            _train(name, objective, windows, phase.loop, folder, parallel, accumulate_steps, num_workers, report)
+            train_windows(name, objective, windows, phase.loop, folder, parallel, accumulate_steps, num_workers, report)
     model = Model.initialised(recipe.preset, recipe.seed)
     load_part(_phase_folder(out, len(recipe.phases)), "vae", model.vae)
-    return _save(model, out, parallel)
+    return save_weights(model, out, parallel)
 
 
 def train_latents(
@@ -121,19 +122,14 @@ def train_latents(
     """
     recipe = replace(recipe, training=replace(recipe.training, train_audio=wav2lip is None))
     config = LatentWindowConfig(
-        batch_size=_share_of(recipe.batch_size, parallel, accumulate_steps),
+        batch_size=share_of(recipe.batch_size, parallel, accumulate_steps),
         num_latents=recipe.num_latents,
         num_references=recipe.preset.generator.max_references,
         start_odds=recipe.start_odds,
         seed=recipe.seed,
     )
     windows = LatentWindows(latents, config)
-    weights = fetch_weights(latents, out / "vae")
-    if (preset := read_preset(weights)).vae != recipe.preset.vae:
-        raise DataError(
-            f"{latents} was encoded by the {preset.name!r} preset's VAE, expected {recipe.preset.name!r}: "
-            "choose the recipe of that preset, or encode with such weights"
-        )
+    weights = fetch_encoder(latents, out / "vae", recipe.preset)
     if parallel.is_first:
         begin_run(out, recipe)
     folder = out / "generator"
@@ -142,15 +138,15 @@ def train_latents(
     if wav2lip is not None:
         load_wav2lip_weights(audio, wav2lip)
     if not is_done(folder, recipe.loop):
-        _prepare(generator, checkpointing=recipe.checkpointing, compiled=recipe.compiled)
+        prepare_blocks(generator, checkpointing=recipe.checkpointing, compiled=recipe.compiled)
         decode = _decoder(weights) if parallel.is_first else None
-        objective = LatentObjective(generator, audio, recipe.training, decode).to(_device())
-        _train("generator", objective, windows, recipe.loop, folder, parallel, accumulate_steps, num_workers, report)
+        objective = LatentObjective(generator, audio, recipe.training, decode).to(compute_device())
+        train_windows("generator", objective, windows, recipe.loop, folder, parallel, accumulate_steps, num_workers, report)
     trained = Model.initialised(recipe.preset, recipe.seed)
     trained.vae = load(weights, device="cpu").vae
     load_part(folder, "generator", trained.generator)
     load_part(folder, "audio", trained.audio.encoder)
-    return _save(trained, out, parallel)
+    return save_weights(trained, out, parallel)
 
 
 def _decoder(weights: Path) -> Callable[[Tensor], Tensor]:
@@ -159,7 +155,7 @@ def _decoder(weights: Path) -> Callable[[Tensor], Tensor]:
 
     def decode(z: Tensor) -> Tensor:
         if not vae:
-            vae.append(load(weights, device=_device()).vae)
+            vae.append(load(weights, device=compute_device()).vae)
         side = z.shape[-1] * vae[0].config.spatial_factor
         nobody = vae[0].encode_references(z.new_zeros(1, 0, 3, side, side))
         return vae[0].decode(z[:, :, :_SHOWN_LATENTS], nobody)
@@ -170,7 +166,7 @@ def _decoder(weights: Path) -> Callable[[Tensor], Tensor]:
 def _window_config(recipe: VideoRecipe, number: int, parallel: Parallel, accumulate_steps: int) -> WindowConfig:
     phase: VideoPhase = recipe.phases[number - 1]
     return WindowConfig(
-        batch_size=_share_of(phase.batch_size, parallel, accumulate_steps),
+        batch_size=share_of(phase.batch_size, parallel, accumulate_steps),
         num_frames=phase.num_frames,
         size_px=min((size for size in SIZES_PX if size >= phase.size_px), default=max(SIZES_PX)),
         reference_odds=recipe.reference_odds,
@@ -180,7 +176,19 @@ def _window_config(recipe: VideoRecipe, number: int, parallel: Parallel, accumul
     )
 
 
-def _share_of(batch_size: int, parallel: Parallel, accumulate_steps: int) -> int:
+def fetch_encoder(latents: str, folder: Path, preset: Preset) -> Path:
+    """Copy the weights that made `latents` to `folder`. Raises `DataError` where their VAE is not `preset`'s."""
+    weights = fetch_weights(latents, folder)
+    if (found := read_preset(weights)).vae != preset.vae:
+        raise DataError(
+            f"{latents} was encoded by the {found.name!r} preset's VAE, expected {preset.name!r}: "
+            "choose the recipe of that preset, or encode with such weights"
+        )
+    return weights
+
+
+def share_of(batch_size: int, parallel: Parallel, accumulate_steps: int) -> int:
+    """Windows of a process's batch. Raises `ConfigError` where they cannot be divided evenly."""
     num_batches = parallel.world_size * accumulate_steps
     if accumulate_steps < 1 or batch_size % num_batches:
         raise ConfigError(
@@ -190,7 +198,7 @@ def _share_of(batch_size: int, parallel: Parallel, accumulate_steps: int) -> int
     return batch_size // num_batches
 
 
-def _train(
+def train_windows(
     name: str,
     objective: Objective[B],
     windows: Dataset[B],
@@ -201,6 +209,7 @@ def _train(
     num_workers: int,
     report: Report | None,
 ) -> None:
+    """One phase in its folder, telling `report` about it under `name`."""
     loop = replace(loop, accumulate_steps=accumulate_steps)
 
     def batches(first_step: int) -> Iterable[B]:
@@ -221,7 +230,8 @@ def _initialised(make: Callable[[], M], seed: int) -> M:
         return make()
 
 
-def _prepare(module: nn.Module, *, checkpointing: bool, compiled: bool) -> None:
+def prepare_blocks(module: nn.Module, *, checkpointing: bool, compiled: bool) -> None:
+    """Compile a module's blocks, on a GPU, and have their activations computed twice, where asked for."""
     if compiled and torch.cuda.is_available():  # on CPUs, compiling takes longer than it saves
         compile_blocks(module)
     if checkpointing:
@@ -232,12 +242,14 @@ def _phase_folder(out: Path, number: int) -> Path:
     return out / f"vae-{number}"
 
 
-def _save(model: Model, out: Path, parallel: Parallel) -> Path:
+def save_weights(model: Model, out: Path, parallel: Parallel) -> Path:
+    """Write `out/weights`, by the first process."""
     weights = out / "weights"
     if parallel.is_first:
         save_model(model.eval(), weights)
     return weights
 
 
-def _device() -> str:
+def compute_device() -> str:
+    """A GPU if there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"
