@@ -32,11 +32,19 @@ class Expression(IntEnum):
 SHAPES: Final[dict[Expression, dict[str, float]]] = {
     Expression.NEUTRAL: {},
     Expression.HAPPY: {"smile": 0.9, "wide": 0.25, "lids": -0.35, "brow": 0.08},
-    Expression.SAD: {"smile": -1.0, "brow_inner": 1.0, "lids": -0.3, "gaze_y": -0.15, "pitch": -2.5},
+    Expression.SAD: {"smile": -1.0, "wide": -0.3, "brow_inner": 1.0, "brow": -0.1, "lids": -0.5, "gaze_y": -0.3, "pitch": -3.5},
     Expression.ANGRY: {"brow": -0.9, "brow_inner": -0.6, "lids": -0.3, "smile": -0.5, "upper_raise": 0.12, "pitch": -1.5},
     Expression.SURPRISED: {"brow": 1.0, "brow_inner": 0.25, "lids": 1.0, "jaw": 0.3, "pitch": 1.0},
     Expression.AFRAID: {"brow": 0.5, "brow_inner": 0.8, "lids": 0.75, "wide": 0.4, "smile": -0.6, "jaw": 0.12, "pitch": 0.8},
-    Expression.DISGUSTED: {"sneer": 0.9, "upper_raise": 0.45, "brow": -0.5, "lids": -0.6, "smile": -0.6, "pitch": 1.0},
+    Expression.DISGUSTED: {
+        "sneer": 1.0,
+        "upper_raise": 0.75,
+        "brow": -0.7,
+        "lids": -0.9,
+        "smile": -0.7,
+        "wide": -0.15,
+        "pitch": 1.5,
+    },
 }
 """What each expression adds to the motion at full intensity. `jaw` counts only while nothing is said: it is a slack mouth."""
 

@@ -15,6 +15,8 @@ from vivavoz.data.rig_mesh import spreading_weights
 
 FULL_OPENING: Final = 0.16
 """Gap between the inner lips at jaw = 1, in face heights."""
+_LEVEL_CORNERS: Final = 0.012
+"""How far the corners of a mouth that does not smile lie above its middle, in face heights."""
 
 _JAW_LINE: Final = {
     152: 1.0,
@@ -133,6 +135,11 @@ def _move_jaw_and_lips(neutral: NDArray[np.floating], motion: NDArray[np.float32
         - 0.27 * pucker
         - 0.10 * np.maximum(change[:, 5:6], 0) / FULL_OPENING
     )
+    # Corners that go down take the portrait's own smile along.
+    own = neutral[[0, 17], 1].mean() - neutral[[61, 291], 1].mean()
+    smiling, unsmile = max(0.0, float(own) - _LEVEL_CORNERS), np.minimum(smile, 0)
+    lift = 0.034 * smile + smiling * unsmile
+    squeeze = squeeze + 0.10 * min(1.0, smiling / 0.03) * unsmile
     depth = -0.045 * pucker + 0.02 * np.maximum(wide, 0) + 0.02 * lower_in
     for rings, inner, outer in (
         (lm.UPPER_LIP_RINGS, upper_inner, upper_outer),
@@ -143,7 +150,7 @@ def _move_jaw_and_lips(neutral: NDArray[np.floating], motion: NDArray[np.float32
             x = neutral[index, 0] - middle_x
             share = number / (len(rings) - 1)
             moved[:, index, 0] = squeeze * x + 0.02 * smile * place * np.abs(place)
-            moved[:, index, 1] = inner + (outer - inner) * share - 0.034 * smile * edge
+            moved[:, index, 1] = inner + (outer - inner) * share - lift * edge
             moved[:, index, 2] = depth * (1 - 0.5 * edge)
     # Lips that come to touch meet point by point.
     touching = np.maximum(np.clip(1 - opened[:, 5:6] / 0.02, 0, 1) - np.clip(1 - rest / 0.02, 0, 1), 0)
@@ -154,13 +161,13 @@ def _move_jaw_and_lips(neutral: NDArray[np.floating], motion: NDArray[np.float32
     for rings in (lm.UPPER_LIP_RINGS, lm.LOWER_LIP_RINGS):
         for ring in rings:  # both lips share their corners
             for corner, column in ((ring[0], 0), (ring[-1], -1)):
-                moved[:, corner, 1] = (corner_drop * edge - 0.034 * smile * edge)[:, column]
+                moved[:, corner, 1] = (corner_drop * edge - lift * edge)[:, column]
     for point, weight in _JAW_LINE.items():
         moved[:, point, 1] = weight * drop[:, 0]
         moved[:, point, 2] = 0.3 * weight * drop[:, 0]
     for side, group in ((-1, lm.CHEEK_LEFT), (1, lm.CHEEK_RIGHT)):
         for point, weight in zip(group[:2], (0.6, 1.0), strict=True):
-            moved[:, point, 1] = (-0.018 * smile * weight + 0.16 * weight * np.maximum(drop, 0))[:, 0]
+            moved[:, point, 1] = (-(0.018 * smile + 0.4 * smiling * unsmile) * weight + 0.16 * weight * np.maximum(drop, 0))[:, 0]
             moved[:, point, 0] = (side * 0.010 * smile * weight - side * 0.012 * pucker * weight)[:, 0]
 
 
@@ -207,5 +214,5 @@ def _move_brows(motion: NDArray[np.float32], moved: NDArray[np.float64]) -> None
 
 def _wrinkle_nose(motion: NDArray[np.float32], moved: NDArray[np.float64]) -> None:
     sneer = motion[:, COLUMN["sneer"], None].astype(np.float64)
-    for points, lift in (((48, 278, 64, 294, 98, 327), 0.020), ((97, 326, 115, 344, 220, 440), 0.012), ((205, 425), 0.012)):
+    for points, lift in (((48, 278, 64, 294, 98, 327), 0.026), ((97, 326, 115, 344, 220, 440), 0.017), ((205, 425), 0.020)):
         moved[:, points, 1] -= lift * sneer

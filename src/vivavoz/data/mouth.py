@@ -94,15 +94,15 @@ def paint_mouth(mouth: Mouth, u: Floats, v: Floats, jaw_drop: float, tongue: flo
 
     low = v - jaw_drop
     # An open mouth shows more of its floor; a raised tongue reaches for the upper teeth.
-    tongue_top = -0.018 - 0.22 * jaw_drop - tongue * max(0.0, 0.78 * jaw_drop - 0.030) + (across / 0.105) ** 2 * 0.05
+    tongue_top = -0.022 - 0.38 * jaw_drop - tongue * max(0.0, 0.62 * jaw_drop - 0.030) + (across / 0.105) ** 2 * 0.05
     body = smoothstep(-0.012 - pixel, 0.012 + pixel, low - tongue_top) * (1 - smoothstep(0.09, 0.13, across))
-    glow = 0.70 + 0.45 * smoothstep(0.0, 0.035, low - tongue_top) - 0.15 * np.exp(-((across / 0.008) ** 2))
-    flesh = np.array([186.0, 104.0, 100.0], np.float32) * mouth.light
+    glow = 0.78 + 0.45 * smoothstep(0.0, 0.05, low - tongue_top) - 0.15 * np.exp(-((across / 0.008) ** 2))
+    flesh = np.array([196.0, 112.0, 108.0], np.float32) * mouth.light
     colour = _over(colour, np.asarray(flesh * (glow * (0.85 + 0.15 * tongue))[..., None], np.float32), body)
 
-    lower_top = -0.008 - 0.09 * jaw_drop + 0.25 * across**2
+    lower_top = -0.009 - 0.14 * jaw_drop + 0.25 * across**2
     row = smoothstep(-pixel, pixel, low - lower_top) * (1 - smoothstep(0.10, 0.14, across))
-    colour = _over(colour, _teeth(mouth, across, _LOWER_TOOTH_SIDES, 0.74, pixel), row)
+    colour = _over(colour, _teeth(mouth, across, _LOWER_TOOTH_SIDES, 0.86, pixel), row)
 
     # The edge rises from the incisors to the sides; each tooth is a little rounded at its end.
     rounding = 0.004 * _between(across, _TOOTH_SIDES) ** 4

@@ -115,7 +115,7 @@ def draw_mouth(
     # The lips shade what lies behind them: the upper one more, and a narrow opening more than a wide one.
     near = cv2.GaussianBlur(alpha, (0, 0), max(0.6, 0.014 * face_px))
     above = cv2.GaussianBlur(np.roll(alpha, max(1, round(0.010 * face_px)), 0), (0, 0), max(0.6, 0.010 * face_px))
-    inside *= (0.55 + 0.45 * smoothstep(0.10, 0.75, near * 0.4 + above * 0.6))[..., None]
+    inside *= (0.62 + 0.38 * smoothstep(0.10, 0.70, near * 0.4 + above * 0.6))[..., None]
     inside = np.asarray(cv2.GaussianBlur(inside, (0, 0), 0.8 * size / PORTRAIT_SIZE_PX), np.float32)
     painted = alpha
     if mouth.seen is not None:

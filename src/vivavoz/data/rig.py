@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from vivavoz.data import landmarks as lm
 from vivavoz.data.expression import FULL_OPENING, displace, inner_gaps
+from vivavoz.data.glasses import MIN_CONTRAST, frame_contrast, give_with_glasses
 from vivavoz.data.head_pose import HeadFit, fit_head, rotation
 from vivavoz.data.layers import Layers
 from vivavoz.data.matte import Matte
@@ -72,6 +73,8 @@ class Rig:
     """Where in the portrait each vertex takes its skin from, (V, 2): `vertices`, but a little off eyes and teeth."""
     follow: NDArray[np.float64]
     """(V, 2): how much each vertex turns with the head and rises with the breath."""
+    give: NDArray[np.float64]
+    """(V,): how far each vertex follows an expression; less than 1 around glasses, which do not bend."""
     mouth: Mouth
     layers: Layers | None
     """What parts the person from the background; None where nothing does, and both go with the mesh."""
@@ -112,6 +115,7 @@ class Rig:
             vertices=vertices,
             sampled=_off_the_openings(vertices[:, :2], float(inner_gaps(neutral)[5])),
             follow=_follow_weights(vertices, head, _LONE_RING_FOLLOW if layers is None else _RING_FOLLOW),
+            give=give_with_glasses() if frame_contrast(image, points) > MIN_CONTRAST else np.ones(len(vertices)),
             mouth=measure_mouth(image, points, neutral),
             layers=layers,
         )
@@ -237,10 +241,14 @@ class Rig:
             face_px=self.head.scale_px * scale,
         )
 
+    def _expression(self, motion: Floats) -> NDArray[np.float64]:
+        """How far an expression moves the mesh, (F, V, 3), in the head's frame."""
+        return displace(self.neutral, motion) * self.give[:, None]
+
     def _moved_landmarks(self, motion: Floats) -> NDArray[np.float64]:
         """Landmarks in the head's frame with their expression, (F, 478, 3)."""
         moved = np.repeat(self.neutral[None], len(motion), 0)
-        moved[:, : lm.NUM_SKIN_LANDMARKS] += displace(self.neutral, motion)[:, : lm.NUM_SKIN_LANDMARKS]
+        moved[:, : lm.NUM_SKIN_LANDMARKS] += self._expression(motion)[:, : lm.NUM_SKIN_LANDMARKS]
         for iris, eye in ((lm.IRIS_LEFT, lm.EYE_LEFT), (lm.IRIS_RIGHT, lm.EYE_RIGHT)):
             moved[:, list(iris), :2] += self._gaze_shift(motion, eye)[:, None]
         return moved
@@ -264,7 +272,7 @@ class Rig:
         """Vertices (V, 3) and irises (10, 3) of a frame, portrait coordinates."""
         motion = row[None]
         scale = self.head.scale_px
-        at_rest = self.vertices + displace(self.neutral, motion)[0] @ self.head.rotation.T * scale
+        at_rest = self.vertices + self._expression(motion)[0] @ self.head.rotation.T * scale
         yaw, pitch, roll = (float(row[COLUMN[name]]) for name in ("yaw", "pitch", "roll"))
         turned = (at_rest - self.head.pivot_px) @ rotation(yaw, pitch, roll).T + self.head.pivot_px
         turn, rise = (self.follow[:, k : k + 1] for k in range(2))

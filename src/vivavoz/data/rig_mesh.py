@@ -57,7 +57,7 @@ def ring_points(skin: NDArray[np.floating], reach: float) -> NDArray[np.float64]
     for scale in RING_SCALES:
         ring = centre + (oval - centre) * scale
         # Behind the outline the head curves back to its silhouette, which lies near the axis it turns about.
-        ring[:, 2] = oval[:, 2] + (back - oval[:, 2]) * min(1.0, (scale - 1) * 2.2)
+        ring[:, 2] = oval[:, 2] + (back - oval[:, 2]) * min(1.0, (scale - 1) * 1.5)
         rings.append(ring)
     direction = oval[:, :2] - centre[:2]
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)

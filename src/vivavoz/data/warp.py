@@ -135,14 +135,19 @@ def _affine_maps(frame: Floats, values: Floats, area_floor: float) -> Floats:
 
 
 def _evaluate(maps: Floats, index: NDArray[np.int32]) -> Floats:
+    """Values (size, size, 2) of the maps (N, 2, 3) that `index` (size, size) names, at the pixels' centres."""
     size = len(index)
-    centres = pixel_centres(size)
-    x, y = centres[0, :, 0][None], centres[:, 0, 1][:, None]
-    result = np.empty((size, size, maps.shape[1]), np.float32)
-    for channel in range(maps.shape[1]):
-        a, b, c = (np.ascontiguousarray(maps[:, channel, k]).take(index) for k in range(3))
-        result[..., channel] = a * x + b * y + c
-    return result
+    centres = pixel_centres(size)[0, :, 0]
+    pick = index.astype(np.intp)
+    # Both values are fetched as one number of eight bytes.
+    x_share, y_share, value = (
+        np.ascontiguousarray(maps[..., k]).view(np.complex64)[:, 0].take(pick, mode="clip").view(np.float32) for k in range(3)
+    )
+    x_share *= np.repeat(centres, 2)
+    y_share *= centres[:, None]
+    x_share += y_share
+    value += x_share
+    return np.asarray(value.reshape(size, size, 2))
 
 
 def _smooth_facets(source: Floats, moved: NDArray[np.float64], face_px: float) -> Floats:

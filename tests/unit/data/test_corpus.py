@@ -47,6 +47,8 @@ def test_portraits_are_cropped_in_order_and_the_rest_is_left_out_with_reasons(pi
     assert portraits.images.dtype == np.uint8
     assert portraits.landmarks.shape == (3, 478, 3)
     assert portraits.landmarks.dtype == np.float32
+    assert portraits.mattes.shape == (3, 512, 512)
+    assert portraits.mattes[:, 200:240, 236:276].min() == 255  # the face
     means = portraits.images.mean((1, 2, 3))
     assert means[1] > means[0] > means[2]
     assert [one.num_done for one in news] == [1, 2, 3, 4, 5]

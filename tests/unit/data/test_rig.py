@@ -256,3 +256,14 @@ def test_brows_lids_and_nose_have_a_say_of_their_own() -> None:
     assert worried[inner, 1] < still[inner, 1] - 0.015
     assert worried[outer, 1] > still[outer, 1]
     assert sneering[64, 1] < still[64, 1] - 0.01
+
+
+def test_corners_that_go_down_take_the_portraits_smile_along() -> None:
+    points = face_landmarks()
+    corners = [61, 291, 62, 292, 76, 306, 78, 308]
+    points[corners, 1] -= 0.04 * FACE_PX
+    smiling = Rig.from_image(face_image(points), points)
+    sad = {"smile": -1.0}
+    drop, usual = (float(label(of, "smile")) - float(label(of, "smile", **sad)) for of in (smiling, rig()))
+    assert drop > usual + 1  # in deviations of 0.022 face heights
+    assert label(smiling, "smile", **sad) < label(rig(), "smile")
