@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vivavoz.evaluate.mouth import FindLandmarks
+    from vivavoz.evaluate.faces import FindLandmarks
     from vivavoz.evaluate.videos.judges import Judges
 
 JUDGES = {

@@ -138,7 +138,7 @@ def account_encoder(vae: VAE, side_px: int) -> tuple[Stage, ...]:
             _Part(f"E{1 + (i > 3)} stage 1/{1 << i}", [stage], [stage_state])
             for i, (stage, stage_state) in enumerate(zip(encoder.stages, own.stages, strict=True))
         ),
-        *([_Part("face map", [encoder.face_map, encoder.e2.reader], [])] if encoder.face_map is not None else []),
+        *(_Part(name, [part], []) for name, part in (("face map", encoder.face_map), ("E2 shapes", encoder.e2.reader)) if part),
         _Part("E2 in and out", [encoder.e2.standard, encoder.e2.norm_out, encoder.e2.conv_out], [own.conv_out]),
     ]
     clip = torch.empty(1, 3, FRAMES_PER_LATENT, side_px, side_px, device=META)

@@ -21,7 +21,7 @@ from vivavoz.data.shards.manifest import Manifest, StoredClip
 from vivavoz.data.shards.storage import join, read_bytes
 from vivavoz.data.video.measure import face_labels, measure_heads
 from vivavoz.errors import DataError
-from vivavoz.evaluate.mouth import FindLandmarks
+from vivavoz.evaluate.faces import FindLandmarks
 from vivavoz.media.video import read_video
 from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from vivavoz.errors import DataError
-from vivavoz.evaluate.mouth import FindLandmarks
+from vivavoz.evaluate.faces import FindLandmarks
 from vivavoz.evaluate.videos.clips import read_clip
 from vivavoz.evaluate.videos.judges import Judges
 from vivavoz.evaluate.videos.score_store import ScoreStore, state_of

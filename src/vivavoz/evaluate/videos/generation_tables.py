@@ -17,7 +17,7 @@ from vivavoz.config_json import to_plain
 from vivavoz.engine.generate import render
 from vivavoz.engine.model import Model
 from vivavoz.errors import ConfigError
-from vivavoz.evaluate.mouth import FindLandmarks
+from vivavoz.evaluate.faces import FindLandmarks
 from vivavoz.evaluate.videos import paper_tables
 from vivavoz.evaluate.videos.clips import TalkingClip, read_clip
 from vivavoz.evaluate.videos.folders import notes

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from vivavoz.config_json import to_plain
 from vivavoz.engine.model import Model
+from vivavoz.engine.runtime import decode_pictures
 from vivavoz.errors import DataError
-from vivavoz.evaluate.reconstruction import to_pixels, to_video
+from vivavoz.evaluate.fidelity import to_video
 from vivavoz.evaluate.videos.clips import TalkingClip
 from vivavoz.evaluate.videos.judges import Judges
 from vivavoz.evaluate.videos.paper_tables import Benchmark, table_2_rows
@@ -125,7 +126,7 @@ def reconstruct(model: Model, clip: TalkingClip, num_references: int) -> NDArray
         stop = min(start + _CHUNK_FRAMES + (start == 0), clip.num_frames)
         frames = np.stack([resize(image, work) for image in clip.frames[start:stop]])
         z = vae.encode(to_video(frames).to(model.device, model.dtype), encoder).mean
-        pictures.append(to_pixels(vae.decode(z, references, decoder).float().clamp(-1, 1).cpu()))
+        pictures.append(np.asarray(decode_pictures(vae, z, references, decoder)[0].cpu().numpy(), np.uint8))
         start = stop
     size = clip.frames.shape[1]
     return np.stack([resize(image, size) for part in pictures for image in part])

@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 from vivavoz.errors import DataError
+from vivavoz.evaluate.fidelity import to_video
 from vivavoz.evaluate.metrics import psnr, ssim
-from vivavoz.evaluate.reconstruction import to_video
 from vivavoz.evaluate.videos.clips import TalkingClip
 from vivavoz.evaluate.videos.face_motion import background_drift, blinks_per_minute, lip_agreement
 from vivavoz.evaluate.videos.fvd import frechet_distance
