@@ -207,7 +207,7 @@ def loudness(page: Any, since_ms: float = 0) -> Any:
 
 
 def changes(page: Any, wanted: str) -> Any:
-    """How much the region of the mouth changes from each picture to the next one in a state, `(N,)`; those shown again left out."""
+    """How much the region of the mouth changes from picture to picture in a state, `(N,)`; those shown again left out."""
     seen = page.evaluate("(wanted) => probe.pictures.filter(({ state }) => state === wanted).map((one) => one.grey)", wanted)
     images = np.array(seen, np.float32).reshape(-1, 64, 64)
     assert not len(images) or images[:, 8:56, 8:56].std(axis=(1, 2)).min() > 15  # a face, not one grey
