@@ -188,10 +188,9 @@ def test_webrtc_carries_picture_sound_and_events(server: Server) -> None:
     session = server.session()
 
     def has_all(seen: dict[str, Any]) -> bool:
-        return "response.done" in seen["events"] and seen["video"] > 5
+        return "response.done" in seen["events"] and seen["video"] > 5 and seen["loudest"] > 1000
 
     seen = asyncio.run(_peer(server, session, until=has_all, text="Hello."))
-    assert seen["loudest"] > 1000
     assert seen["events"][0] == "session.created"
     assert "response.started" in seen["events"]
     with server.client() as client:
@@ -255,7 +254,8 @@ async def _peer(server: Server, session: dict[str, str], *, until: Callable[[dic
     def told(message: str) -> None:
         seen["events"].append(json.loads(message)["type"])
         if len(seen["events"]) == 1:
-            channel.send(json.dumps({"type": "response.create", "response": {"text": text}}))
+            for _ in range(20):  # long enough for a receiver that has to wait for its first packets
+                channel.send(json.dumps({"type": "response.create", "response": {"text": text}}))
 
     @peer.on("track")
     def track(track: Any) -> None:
