@@ -75,13 +75,13 @@ def lite_student_recipe(minutes: float = 20.0) -> LabelStudentRecipe:
         num_latents=16,
         latent_side=preset.working_size // preset.vae.spatial_factor,
     )
-    return LabelStudentRecipe(distillation=Distillation(timestep_shift=2.0), phases=(place, places), hours=minutes / 40)
+    return LabelStudentRecipe(distillation=Distillation(), phases=(place, places), hours=minutes / 40)
 
 
 def paper_student_recipe() -> LatentStudentRecipe:
     """Of the published generator: its 12 steps of three branches in 4 of one. Nothing of it is the paper's."""
     return LatentStudentRecipe(
-        distillation=Distillation(num_steps=4, teacher_steps=12, guidance_audio=2.0, guidance_reference=2.0),
+        distillation=Distillation(num_steps=4, teacher_steps=12, timestep_shift=5.0, guidance_audio=2.0, guidance_reference=2.0),
         loop=LoopConfig(
             num_steps=10_000,
             learning_rate=2e-5,
