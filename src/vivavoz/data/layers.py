@@ -24,6 +24,8 @@ _MIRRORED_PX: Final = (6.0, 20.0)
 """Behind the person's edge, in pixels of the plate: mirrored surroundings up to the first, smooth ones from the second."""
 _MIRROR: Final = 0.6
 """How far outside of the edge a place behind it looks, as a share of its own distance."""
+_EVEN: Final = 15
+"""Side in pixels of the plate of the gaps in the person's outline that are closed before it is mirrored at."""
 _FULL: Final = 252
 _HALF: Final = 128
 _EDGE: Final = 11
@@ -61,7 +63,7 @@ class Layers:
         In place, `source` becomes the place of what shows, and `mask` (S, S) learns where the portrait has not got it there.
         """
         cover = self._cover_at(source)
-        mixed = np.flatnonzero((cover < _FULL) & ((cover > 0) | (self._cover_at(behind) > 0)))
+        mixed = np.flatnonzero((cover < _FULL) & ((cover > 0) | (self._cover_behind(behind) > 0)))
         person, background = (np.take(places.reshape(-1, 2), mixed, 0) for places in (source, behind))
         cv2.copyTo(behind, cv2.compare(cover, _HALF, cv2.CMP_LT), source)
         picture = sample(portrait, source, sharp)
@@ -75,6 +77,13 @@ class Layers:
         mask.reshape(-1)[mixed] = np.clip((error - _SEEN_ERROR) / (_UNSEEN_ERROR - _SEEN_ERROR), 0, 1)
         pixels[mixed] = drawn
         return picture
+
+    def _cover_behind(self, behind: Floats) -> NDArray[np.uint8]:
+        """The same for the background, which a zoom and a shift alone move."""
+        step, (x, y) = float(behind[0, 1, 0] - behind[0, 0, 0]), behind[0, 0].astype(np.float64) - 0.5
+        size, kind = behind.shape[:2], cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+        matrix = np.array([[step, 0, x], [0, step, y]])
+        return np.asarray(cv2.warpAffine(self.cover, matrix, size, flags=kind, borderMode=cv2.BORDER_REFLECT_101), np.uint8)
 
     def _cover_at(self, source: Floats) -> NDArray[np.uint8]:
         places = source - np.float32(0.5)
@@ -96,6 +105,8 @@ def _plate(image: NDArray[np.uint8], hidden: NDArray[np.uint8]) -> NDArray[np.ui
     side = _PLATE_SIDE_PX
     colours = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32)
     unknown = cv2.resize(hidden * np.uint8(255), (side, side), interpolation=cv2.INTER_AREA)
+    # An even outline: a mirror with a jagged edge shows jagged lines.
+    unknown = cv2.morphologyEx(unknown, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_EVEN, _EVEN)))
     known = unknown == 0
     if not known.any():
         return np.broadcast_to(image[hidden == 0].mean(0).astype(np.uint8), image.shape).copy()
