@@ -114,15 +114,15 @@ class GeneratorTraining:
     num_lip_labels: int = 7
     """The first so many labels speak of the lips."""
     closure_weight: float = 0.0
-    """What is added to the lips' weight, 1, in latents in which they are pressed together: closures are short, and the mean of what
-    may be said is never closed."""
+    """What is added to the lips' weight, 1, in latents in which they are pressed together: closures are short, and the mean of
+    what may be said is never closed."""
     timestep_shift: float = 1.0
     """As the sampler's: few-step sampling sees flow times near noise only, where sound decides."""
     overheard_odds: float = 0.0
     """How often pauses of a window are filled with the speech of others: the face is then told its state, and its lips rest."""
     astray: float = 0.0
-    """Standard deviation of what is added to angles of head and eyes in the past, where they are asked for: a face that is not where
-    it was told to be shall go there, rather than on from where it is."""
+    """Standard deviation of what is added to angles of head and eyes in the past, where they are asked for: a face that is not
+    where it was told to be shall go there, rather than on from where it is."""
 
 
 @torch.inference_mode()
