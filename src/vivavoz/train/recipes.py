@@ -99,9 +99,19 @@ def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
         ),
     )
     motion = GeneratorTraining(
-        loop=loop(0.19, 1e-3, weight_decay=1e-2, ema_decay=0.99), batch_size=32, num_latents=12, latent_side=1
+        loop=loop(0.19, 1e-3, weight_decay=1e-2, ema_decay=0.99),
+        batch_size=32,
+        num_latents=12,
+        latent_side=1,
+        free_odds=0.3,
+        lip_weight=4.0,
+        closure_weight=2.0,
+        timestep_shift=3.0,
+        overheard_odds=0.5,
+        astray=0.7,
     )
-    places = GeneratorTraining(
+    places = replace(
+        motion,
         loop=loop(0.07, 4e-4, weight_decay=1e-2, warmup_steps=20, ema_decay=0.99, seed=7),
         batch_size=12,
         num_latents=16,
