@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from vivavoz.audio.encoder import AudioEncoder
 from vivavoz.data.performance import State
@@ -226,12 +227,12 @@ def _controls(wishes: Sequence[FrameWishes], free_odds: float, overheard: Sequen
 def _astray(controls: Controls, num_channels: int, rng: np.random.Generator) -> Tensor:
     """(B, C) noise of unit deviation on the levels of the angles that are asked for."""
     assert controls.present is not None
-    astray = torch.zeros(len(controls.present), num_channels)
+    astray = torch.zeros(len(controls.present), len(LABELS))
     for name, labels in _ANGLES.items():
         for label in labels:
             noise = torch.from_numpy(rng.standard_normal(len(astray), dtype=np.float32))
             astray[:, LABELS.index(label)] = noise * controls.present[:, 0, CONTROL_NAMES.index(name)]
-    return astray
+    return F.pad(astray, (0, num_channels - len(LABELS)))
 
 
 def generator_loss(
