@@ -2,11 +2,11 @@
 
 const SLIDERS = [
   { id: "intensity", label: "Intensity", from: 0, to: 100, at: 100, unit: " %" },
-  { id: "gaze-x", label: "Eyes to the right", from: -35, to: 35, group: "gaze_rad" },
+  { id: "gaze-x", label: "Eyes right", from: -35, to: 35, group: "gaze_rad" },
   { id: "gaze-y", label: "Eyes up", from: -25, to: 25, group: "gaze_rad" },
-  { id: "yaw", label: "Head to the right", from: -40, to: 40, group: "head_pose_rad" },
+  { id: "yaw", label: "Head right", from: -40, to: 40, group: "head_pose_rad" },
   { id: "pitch", label: "Head up", from: -30, to: 30, group: "head_pose_rad" },
-  { id: "roll", label: "Head tilted", from: -30, to: 30, group: "head_pose_rad" },
+  { id: "roll", label: "Head tilt", from: -30, to: 30, group: "head_pose_rad" },
 ];
 const SEND_EVERY_MS = 100;
 
@@ -23,8 +23,8 @@ export class Face {
     this.send = send;
     document.querySelector("#sliders").append(...SLIDERS.map((slider) => this.#make(slider)));
     this.#expression.onchange = () => {
-      this.#inputs.get("intensity").disabled = !this.#expression.value;
       this.#wish({ expression: this.#expression.value || null });
+      this.#say();
     };
     document.querySelector("#reset").onclick = () => this.reset();
     this.#show();
@@ -38,9 +38,9 @@ export class Face {
   /** Leave everything to the model. */
   reset() {
     this.#expression.value = "";
-    this.#show();
     this.#wish({ expression: null, expression_intensity: 1, gaze_rad: null, head_pose_rad: null });
     this.#wishes = {};
+    this.#show();
   }
 
   /** The model cannot do any of this. */
@@ -51,25 +51,31 @@ export class Face {
   }
 
   #show() {
-    for (const { id, at = 0 } of SLIDERS) {
-      this.#inputs.get(id).value = at;
-      this.#inputs.get(id).oninput(null);
-    }
-    this.#inputs.get("intensity").disabled = !this.#expression.value;
+    for (const { id, at = 0 } of SLIDERS) this.#inputs.get(id).value = at;
+    this.#say();
   }
 
-  #make({ id, label, from, to, at = 0, unit = "°", group }) {
+  /** Beside every slider, its value, or that it is left to the model. */
+  #say() {
+    this.#inputs.get("intensity").disabled = !this.#expression.value;
+    for (const { id, group, unit = "°" } of SLIDERS) {
+      const input = this.#inputs.get(id);
+      const isFree = group ? !this.#wishes[group] : !this.#expression.value;
+      const words = isFree ? "auto" : `${input.value}${unit}`;
+      input.nextElementSibling.textContent = words;
+      input.setAttribute("aria-valuetext", words);
+    }
+  }
+
+  #make({ id, label, from, to, group }) {
     const input = Object.assign(document.createElement("input"), { id, type: "range", min: from, max: to, step: 1 });
-    input.setAttribute("value", at);
     const output = document.createElement("output");
     output.htmlFor = id;
     const name = Object.assign(document.createElement("label"), { htmlFor: id, textContent: label });
-    input.oninput = (event) => {
-      output.textContent = `${input.value}${unit}`;
-      input.setAttribute("aria-valuetext", output.textContent);
-      if (event === null) return;
+    input.oninput = () => {
       if (group) this.#wish({ [group]: this.#radians(group) });
       else this.#wish({ expression_intensity: Number(input.value) / 100 });
+      this.#say();
     };
     this.#inputs.set(id, input);
     const row = Object.assign(document.createElement("div"), { className: "field slider" });

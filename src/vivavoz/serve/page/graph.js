@@ -2,8 +2,8 @@
 
 const SECONDS = 60;
 const LANES = [
-  { title: "Frame rate", unit: "per second", least: 25, lines: [["made", "fps"], ["seen", "seen"]] },
-  { title: "Latency", unit: "ms", least: 500, lines: [["text to face", "latency"]] },
+  { title: "Frame rate", unit: "1/s", least: 25, lines: [["made", "fps"], ["seen", "seen"]] },
+  { title: "Latency", unit: "ms", least: 500, lines: [["until it is seen", "latency"]] },
   { title: "Buffer", unit: "ms", least: 300, lines: [["server", "buffered"], ["browser", "browser"]] },
 ];
 
@@ -21,7 +21,7 @@ export class Graph {
         value.append(document.createElement("b"), ` ${name}`);
         return value;
       });
-      caption.append(title, ...values, Object.assign(document.createElement("span"), { className: "unit", textContent: lane.unit }));
+      caption.append(title, Object.assign(document.createElement("span"), { className: "unit", textContent: lane.unit }), ...values);
       const canvas = document.createElement("canvas");
       canvas.setAttribute("aria-hidden", "true"); // the caption says the numbers
       const figure = document.createElement("figure");

@@ -34,6 +34,7 @@ let avatarId = null; // of the portraits as they are now
 let session = null; // { id, secret, link, abort }
 let microphone = null;
 let sending = null; // the sound file on its way
+let heardNow = {}; // the response that sounds, whether the user speaks, the state of the pictures
 let seenBefore = 0;
 let hushTimer;
 
@@ -43,6 +44,11 @@ function show(state) {
   if ($("#state").dataset.state === state) return;
   $("#state").dataset.state = state;
   $("#words").textContent = WORDS[state];
+}
+
+/** What holds while a session is live: sound before pictures, which may be late. */
+function showLive() {
+  show(heardNow.response ? "speaking" : heardNow.user ? "listening" : heardNow.pictures);
 }
 
 function complain(message) {
@@ -122,6 +128,7 @@ async function start() {
   if (session) await end();
   complain(null);
   const mine = (session = { abort: new AbortController() });
+  heardNow = { pictures: "waiting" };
   refreshButtons();
   try {
     if (!avatarId) show("making");
@@ -131,7 +138,7 @@ async function start() {
     show("connecting");
     mine.link = await connect(mine);
     if (session !== mine) return leave(mine);
-    if (video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) show("waiting");
+    showLive();
     seenBefore = 0;
     graph.clear();
     refreshButtons();
@@ -186,8 +193,11 @@ function leave(mine, keepalive = false) {
 // What the server tells
 
 const handlers = {
-  "session.created": ({ session: info }) => show(info.is_speaking ? "speaking" : "waiting"),
-  "avatar.state": ({ state }) => show(state),
+  "avatar.state": ({ state }) => hear({ pictures: state }),
+  "response.started": ({ response }) => hear({ response: response.id }),
+  "response.done": ({ response }) => response.id === heardNow.response && hear({ response: null }),
+  "input_audio_buffer.speech_started": () => hear({ user: true }),
+  "input_audio_buffer.speech_stopped": () => hear({ user: false }),
   "output.flush": () => {
     hush();
     session?.link?.flush();
@@ -202,6 +212,11 @@ const handlers = {
 
 function heard(event) {
   handlers[event.type]?.(event);
+}
+
+function hear(change) {
+  Object.assign(heardNow, change);
+  if (session?.link) showLive();
 }
 
 /** No sound for a moment: what was on its way when the avatar was interrupted. */
@@ -290,9 +305,13 @@ async function toggleMicrophone() {
 }
 
 function closeMicrophone() {
-  microphone?.close();
+  if (microphone) {
+    microphone.close();
+    session?.link?.listen(null);
+    session?.link?.send({ type: "input_audio_buffer.commit" }); // silence will not follow
+  }
   microphone = null;
-  session?.link?.listen(null);
+  heardNow.user = false;
   showMicrophone();
 }
 
@@ -337,7 +356,7 @@ $("#sound").onchange = ({ target }) => {
 };
 $("#interrupt").onclick = interrupt;
 video.onplaying = () => {
-  if ($("#state").dataset.state === "waiting") show("idle");
+  if (heardNow.pictures === "waiting") hear({ pictures: "idle" });
 };
 document.addEventListener("keydown", (event) => event.key === "Escape" && interrupt());
 document.addEventListener("paste", ({ clipboardData: { files } }) => files.length && addPictures(files));
