@@ -235,6 +235,10 @@ class LiveSession:
         self.used_at_s = self._clock()
         self._hearing.push(samples, rate_hz)
 
+    def listen(self, is_listening: bool) -> None:
+        """Whether the user speaks, where something else than `hear` finds out."""
+        self.timeline.listen(is_listening)
+
     def commit_hearing(self) -> None:
         """The user's turn is over."""
         self._hearing.end_turn()
