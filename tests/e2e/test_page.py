@@ -56,11 +56,20 @@ PROBE = """() => {
   source.connect(analyser);
   const wave = new Float32Array(analyser.fftSize);
   const probe = window.probe = { pictures: [], sounds: [], source };
+  let before;
+  const grey = (left, top, width, height) => {
+    const { data } = pen.getImageData(left, top, width, height);
+    return Array.from({ length: width * height }, (_, at) => (data[4 * at] + data[4 * at + 1] + data[4 * at + 2]) / 3);
+  };
+  const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
   const look = () => {
     pen.drawImage(video, 0, 0, 64, 64);
-    const { data } = pen.getImageData(0, 0, 64, 64);
-    const grey = Array.from({ length: 4096 }, (_, at) => Math.round((data[4 * at] + data[4 * at + 1] + data[4 * at + 2]) / 3));
-    probe.pictures.push({ at: performance.now(), state: document.querySelector("#state").dataset.state, grey });
+    const [face, mouth] = [grey(8, 8, 48, 48), grey(18, 40, 24, 16)];
+    const average = mean(face);
+    const spread = Math.sqrt(mean(face.map((value) => (value - average) ** 2)));
+    const change = before ? mean(mouth.map((value, at) => Math.abs(value - before[at]))) : 0;
+    probe.pictures.push({ state: document.querySelector("#state").dataset.state, spread, change });
+    before = mouth;
     video.requestVideoFrameCallback(look);
   };
   video.requestVideoFrameCallback(look);
@@ -206,13 +215,13 @@ def loudness(page: Any, since_ms: float = 0) -> Any:
     return np.array(page.evaluate("(since) => probe.sounds.filter(({ at }) => at > since).map((one) => one.loudness)", since_ms))
 
 
-def changes(page: Any, wanted: str) -> Any:
-    """How much the region of the mouth changes from each picture to the next one in a state, `(N,)`; those shown again left out."""
-    seen = page.evaluate("(wanted) => probe.pictures.filter(({ state }) => state === wanted).map((one) => one.grey)", wanted)
-    images = np.array(seen, np.float32).reshape(-1, 64, 64)
-    assert not len(images) or images[:, 8:56, 8:56].std(axis=(1, 2)).min() > 15  # a face, not one grey
-    found = np.abs(np.diff(images[:, 40:56, 18:42], axis=0)).mean((1, 2))
-    return found[found > SHOWN_AGAIN]
+def mouth_motion(page: Any, wanted: str) -> float | None:
+    """How much the region of the mouth changes from picture to picture in a state, in grey levels: what a quarter of the newest
+    changes exceed. A few jumps, where a slow machine leaves pictures out, do not matter. None while there are too few."""
+    seen = page.evaluate("(wanted) => probe.pictures.filter(({ state }) => state === wanted)", wanted)
+    assert all(one["spread"] > 15 for one in seen)  # a face, not one grey
+    changes = [one["change"] for one in seen if one["change"] > SHOWN_AGAIN]
+    return float(np.percentile(changes[-24:], 75)) if len(changes) >= 16 else None
 
 
 def now_ms(page: Any) -> float:
@@ -232,20 +241,21 @@ def test_a_conversation(opened: Any, tmp_path: Path, transport: str) -> None:
     begin(page, transport)
     page.evaluate(PROBE)
 
+    rest = until(lambda: mouth_motion(page, "idle"))
+
     page.fill("#text", LONG_TEXT)
     page.press("#text", "Enter")
     until(lambda: state(page) == "speaking")
     until(lambda: loudness(page).max(initial=0) > 0.01)
-    until(lambda: len(changes(page, "speaking")) > 20)
+    until(lambda: (mouth_motion(page, "speaking") or 0) > 2 * rest)
     keep(page, f"speaking-{transport}", tmp_path)
 
     page.keyboard.press("Escape")
     called_ms = now_ms(page)
     until(lambda: len(heard := loudness(page, called_ms)) > 20 and heard[-20:].max() < 0.003, seconds=20)
     until(lambda: state(page) == "idle")
-    until(lambda: len(changes(page, "idle")) > 15)
-    print("motion", transport, changes(page, "speaking"), changes(page, "idle"))
-    assert changes(page, "speaking").mean() > 1.5 * changes(page, "idle")[-10:].mean()
+    page.evaluate("probe.pictures.length = 0")
+    until(lambda: 0 < (mouth_motion(page, "idle") or 0) < 1.5 * rest)
     assert loudness(page, now_ms(page) - 400).max(initial=0) < 0.003
 
     page.click("#microphone")
@@ -264,7 +274,7 @@ def test_a_phone_a_token_and_what_can_go_wrong(opened: Any, server: str, tmp_pat
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     keep(page, "phone-empty", tmp_path)
     drop(page, ("notes.txt", "text/plain", b"hello"))
-    assert page.inner_text("#error") == "notes.txt is not a picture."
+    assert page.inner_text("#error") == "The file notes.txt is not a picture."
     drop(page, *((f"{index}.png", "image/png", b"no picture") for index in range(4)))
     assert "Three pictures" in page.inner_text("#error")
     assert page.locator("#thumbnails li").count() == 3

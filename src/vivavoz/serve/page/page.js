@@ -261,7 +261,7 @@ async function speakFile(file) {
   try {
     samples = await readSound(file);
   } catch {
-    complain(`${file.name} cannot be played; choose another sound`);
+    complain(`The file ${file.name} cannot be played; choose another sound.`);
     return;
   }
   const isWanted = () => session === mine && !abort.signal.aborted;

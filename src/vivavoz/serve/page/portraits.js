@@ -27,7 +27,7 @@ export class Portraits {
     this.files.push(...pictures.slice(0, room));
     if (pictures.length && room > 0) this.#show();
     if (pictures.length > room) return "Three pictures are the most; the others were left out.";
-    return others.length ? `${others[0].name} is not a picture.` : null;
+    return others.length ? `The file ${others[0].name} is not a picture.` : null;
   }
 
   remove(index) {
