@@ -16,12 +16,11 @@ from collections import deque
 from collections.abc import AsyncIterator
 
 import cv2
-import numpy as np
 
 from vivavoz.errors import ConfigError
 from vivavoz.serve.protocol import ResponseDone, ResponseStarted, ServerEvent, SessionClosed
 from vivavoz.serve.session import LiveSession
-from vivavoz.serve.sound import SAMPLES_PER_MOMENT, SOUND_RATE_HZ
+from vivavoz.serve.sound import SAMPLES_PER_MOMENT, SOUND_RATE_HZ, mono_from_bytes
 from vivavoz.serve.timeline import Moment
 from vivavoz.timing import FRAME_RATE
 
@@ -63,9 +62,7 @@ class LiveKitAvatar(VideoGenerator):
         if isinstance(frame, AudioSegmentEnd):
             self._session.end_speech()
             return
-        samples = np.frombuffer(frame.data, np.int16).reshape(-1, frame.num_channels)
-        mono = samples[:, 0] if frame.num_channels == 1 else samples.mean(1).astype(np.int16)
-        self._session.push_speech(mono, frame.sample_rate)
+        self._session.push_speech(mono_from_bytes(frame.data, frame.num_channels), frame.sample_rate)
 
     def clear_buffer(self) -> None:
         """Stop speaking now. The runner tells the agent how much was heard."""
