@@ -35,6 +35,7 @@ WISH_DROP_ODDS = 0.3
 
 _ANGLES = {"gaze": ("gaze_x", "gaze_y"), "head_pose": ("yaw", "pitch", "roll")}
 """Labels that a wish for angles speaks of."""
+_ANGLE_CONTROLS = [CONTROL_NAMES.index(name) for name in _ANGLES]
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ class Take:
     reference_labels: NDArray[np.float32]
     """(L,): labels of the portrait as it is."""
     wishes: FrameWishes
+    is_led: bool = False
+    """Whether head and eyes go where nobody's would unasked, so that they must be asked for."""
     features: Tensor | None = None
     """(F, D): what the trained audio encoder makes of `windows`; see `hear`."""
 
@@ -157,8 +160,9 @@ def draw_windows(takes: Sequence[Take], latents: LabelLatents, settings: Generat
     starts_video = bool(rng.random() < settings.start_odds)
     num_frames = FRAMES_PER_LATENT * settings.num_latents - (FRAMES_PER_LATENT - 1 if starts_video else 0)
     side = settings.latent_side
-    features, clean, references, wishes, closures, overheard = [], [], [], [], [], []
-    for _ in range(settings.batch_size):
+    features, clean, references, wishes, closures = [], [], [], [], []
+    told = np.zeros((settings.batch_size, len(CONTROL_NAMES)), bool)
+    for row in range(settings.batch_size):
         take = takes[int(rng.integers(len(takes)))]
         start = _random_start(take, num_frames, starts_video, rng)
         labels = take.labels[start : start + num_frames]
@@ -169,8 +173,9 @@ def draw_windows(takes: Sequence[Take], latents: LabelLatents, settings: Generat
         z = latents(window, side, side)
         clean.append(z if starts_video else z[:, :, 1:])
         features.append(_features(take, start, num_frames))
-        overheard.append(bool(rng.random() < settings.overheard_odds))
-        if overheard[-1]:
+        told[row, _ANGLE_CONTROLS] = take.is_led
+        if rng.random() < settings.overheard_odds:
+            told[row, CONTROL_NAMES.index("state")] = True
             other = takes[int(rng.integers(len(takes)))]
             speech = _features(other, _random_start(other, num_frames, starts_video, rng), num_frames)
             silent = take.wishes.state[start : start + num_frames, None] != State.SPEAKING
@@ -182,7 +187,7 @@ def draw_windows(takes: Sequence[Take], latents: LabelLatents, settings: Generat
         references.append(latents(torch.from_numpy(poses + bias)[:, None], side, side).transpose(0, 2))
     z_ref = torch.cat(references)
     noise = torch.from_numpy(rng.standard_normal(z_ref.shape, dtype=np.float32))
-    controls = _controls(wishes, settings.free_odds, overheard, rng)
+    controls = _controls(wishes, settings.free_odds, told, rng)
     return Windows(
         features=torch.stack(features),
         clean=torch.cat(clean),
@@ -214,12 +219,12 @@ def _random_start(take: Take, num_frames: int, starts_video: bool, rng: np.rando
     return 0 if starts_video else 1 + FRAMES_PER_LATENT * int(rng.integers(last + 1))
 
 
-def _controls(wishes: Sequence[FrameWishes], free_odds: float, overheard: Sequence[bool], rng: np.random.Generator) -> Controls:
-    """A batch of wishes, some of them left out; not the state of those who hear others, or nobody could tell."""
+def _controls(wishes: Sequence[FrameWishes], free_odds: float, told: NDArray[np.bool_], rng: np.random.Generator) -> Controls:
+    """A batch of wishes, some of them left out, but not those that are `told` (B, 4): without them nobody could guess."""
     names = [field.name for field in fields(FrameWishes)]
     asked = rng.random((len(wishes), 1, len(CONTROL_NAMES))) >= WISH_DROP_ODDS
     asked &= rng.random((len(wishes), 1, 1)) >= free_odds
-    asked[:, 0, CONTROL_NAMES.index("state")] |= np.array(overheard)
+    asked[:, 0] |= told
     present = torch.from_numpy(asked).expand(-1, len(wishes[0].state), -1)
     return Controls(present=present, **{name: torch.stack([getattr(one, name) for one in wishes]) for name in names})
 

@@ -48,6 +48,8 @@ class LiteRecipe:
     """The same for recordings."""
     hours: float = 3.0
     """Of performances that the generator learns from."""
+    led_share: float = 0.3
+    """Of these, how many have head and eyes led about, so that it learns to follow."""
     num_render_processes: int = 1
     """Processes that animate portraits while the VAE trains; 0: none of their own."""
     seed: int = 0

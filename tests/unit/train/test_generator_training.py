@@ -277,3 +277,10 @@ def test_closed_lips_weigh_more_and_only_the_lips():
     assert loss(0.0, 5.0) == pytest.approx(loss(1.0, 0.0))
     assert loss(1.0, 5.0, num_lip_labels=0) == pytest.approx(loss(0.0, 5.0, num_lip_labels=0))
     assert loss(1.0, 5.0) > 1.5 * loss(0.0, 5.0)
+
+
+def test_who_is_led_about_is_told_where_to():
+    led, other = (replace(take, is_led=is_led) for take, is_led in zip(heard(smooth_takes()[:2]), (True, False), strict=True))
+    angles = [windows.controls.present[:, 0, 2:] for windows in drawn([led])]
+    assert torch.cat(angles).all()
+    assert not torch.cat([windows.controls.present[:, 0, 2:] for windows in drawn([other])]).all()
