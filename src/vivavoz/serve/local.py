@@ -38,12 +38,14 @@ async def local_session(
         CapacityError: the studio is full.
     """
     settings = settings or ServeSettings(no_auth=True)
-    mine = None if studio else Studio(avatar.model, max_streams=1)
+    mine = None
+    if studio is None:
+        studio = mine = Studio(avatar.model, max_streams=1)
     try:
         session = await LiveSession.open(
             avatar,
             avatar_id="local",
-            studio=studio or mine,
+            studio=studio,
             voice=make_voice(settings),
             settings=settings,
             metrics=ServerMetrics(),
