@@ -35,10 +35,10 @@ from vivavoz.data.rig_labels import in_units
 from vivavoz.data.talkers import talkers
 from vivavoz.data.visemes import CLOSURES, LIPS, LOUDNESS_RATE_HZ, lip_motion
 from vivavoz.errors import DataError
+from vivavoz.evaluate.faces import FindLandmarks
 from vivavoz.evaluate.metrics import pearson
 from vivavoz.evaluate.mouth import (
     CLOSED_SHARE,
-    FindLandmarks,
     closure_hits,
     lip_opening,
     loudness_mouth,

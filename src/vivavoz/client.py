@@ -139,9 +139,11 @@ async def connect(
 
 
 def picture_of(frame: OutputFrame) -> Pixels:
-    """`(H, W, 3)` uint8 RGB."""
-    data = np.frombuffer(base64.b64decode(frame.image), np.uint8)
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]).astype(np.uint8)
+    """`(H, W, 3)` uint8 RGB. Raises `ServeError` for what is not a JPEG."""
+    image = cv2.imdecode(np.frombuffer(base64.b64decode(frame.image), np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise ServeError("the server sent a picture that is not a JPEG; is it the same version as this client?")
+    return np.ascontiguousarray(image[..., ::-1], np.uint8)
 
 
 def sound_of(frame: OutputFrame) -> Pcm:

@@ -127,7 +127,7 @@ def lite() -> Preset:
         generator=lite_generator_config(),
         audio=AudioEncoderConfig(channels=(8, 16, 32, 64), num_features=128),
         # A student's, into whom the guidance went; see vivavoz.train.student_recipes.
-        sampling=SamplingConfig(num_steps=2, guidance_audio=1.0, guidance_reference=1.0),
+        sampling=SamplingConfig(num_steps=2, timestep_shift=2.0, guidance_audio=1.0, guidance_reference=1.0),
         working_size=192,
         output_size=512,
     )

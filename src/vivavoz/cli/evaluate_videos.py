@@ -18,7 +18,7 @@ JUDGES = {
     "i3d": "i3d_torchscript.pt: FVD25",
     "face_recognition": "a face-recognition network as ONNX: identity",
     "capp": "weights of train-capp: CAPP",
-    "sync": "weights of train-sync: vivavoz sync (default: those shipped)",
+    "sync": "weights of train-sync: vivavoz sync",
     "squeezenet": "SqueezeNet 1.1 of Keras: a perceptual distance where LPIPS is not installed",
     "squeezenet_heads": "LPIPS's heads for it",
 }

@@ -143,13 +143,15 @@ def _screen(options: argparse.Namespace, size_px: int) -> Iterator[Any]:
     from vivavoz.client import picture_of, sound_of
 
     if options.output:
+        import numpy as np
+
         from vivavoz.media.video import VideoWriter
 
         with VideoWriter(options.output, (size_px, size_px), audio_rate_hz=_RATE_HZ) as writer:
 
             def write(frame: OutputFrame) -> None:
                 writer.write_frame(picture_of(frame))
-                writer.write_samples(sound_of(frame).astype("float32") / 32768)
+                writer.write_samples(sound_of(frame).astype(np.float32) / np.float32(32768))
 
             yield write
         return

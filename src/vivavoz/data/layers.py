@@ -24,6 +24,8 @@ _MIRRORED_PX: Final = (6.0, 20.0)
 """Behind the person's edge, in pixels of the plate: mirrored surroundings up to the first, smooth ones from the second."""
 _MIRROR: Final = 0.6
 """How far outside of the edge a place behind it looks, as a share of its own distance."""
+_EVEN: Final = 15
+"""Side in pixels of the plate of the gaps in the person's outline that are closed before it is mirrored at."""
 _FULL: Final = 252
 _HALF: Final = 128
 _EDGE: Final = 11
@@ -46,7 +48,7 @@ class Layers:
     @classmethod
     def of(cls, image: NDArray[np.uint8], matte: Matte) -> "Layers | None":
         """The layers of a portrait (512, 512, 3); None where the matte (512, 512) shows no background or no person."""
-        widened = cv2.dilate(np.where(matte > 8, np.uint8(1), np.uint8(0)), np.ones((_EDGE, _EDGE), np.uint8))
+        widened = np.asarray(cv2.dilate((matte > 8).astype(np.uint8), np.ones((_EDGE, _EDGE), np.uint8)), np.uint8)
         if widened.all() or not widened.any():
             return None
         return cls(cover=np.where(widened > 0, np.maximum(matte, 1), np.uint8(0)), plate=_plate(image, widened))
@@ -61,9 +63,9 @@ class Layers:
         In place, `source` becomes the place of what shows, and `mask` (S, S) learns where the portrait has not got it there.
         """
         cover = self._cover_at(source)
-        mixed = np.flatnonzero((cover < _FULL) & ((cover > 0) | (self._cover_at(behind) > 0)))
+        mixed = np.flatnonzero((cover < _FULL) & ((cover > 0) | (self._cover_behind(behind) > 0)))
         person, background = (np.take(places.reshape(-1, 2), mixed, 0) for places in (source, behind))
-        cv2.copyTo(behind, cv2.compare(cover, _HALF, cv2.CMP_LT), source)
+        cv2.copyTo(behind, (cover < _HALF).view(np.uint8), source)
         picture = sample(portrait, source, sharp)
         if not len(mixed):
             return picture
@@ -75,6 +77,13 @@ class Layers:
         mask.reshape(-1)[mixed] = np.clip((error - _SEEN_ERROR) / (_UNSEEN_ERROR - _SEEN_ERROR), 0, 1)
         pixels[mixed] = drawn
         return picture
+
+    def _cover_behind(self, behind: Floats) -> NDArray[np.uint8]:
+        """The same for the background, which a zoom and a shift alone move."""
+        step, (x, y) = float(behind[0, 1, 0] - behind[0, 0, 0]), behind[0, 0].astype(np.float64) - 0.5
+        size, kind = behind.shape[:2], cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+        matrix = np.array([[step, 0, x], [0, step, y]])
+        return np.asarray(cv2.warpAffine(self.cover, matrix, size, flags=kind, borderMode=cv2.BORDER_REFLECT_101), np.uint8)
 
     def _cover_at(self, source: Floats) -> NDArray[np.uint8]:
         places = source - np.float32(0.5)
@@ -96,6 +105,8 @@ def _plate(image: NDArray[np.uint8], hidden: NDArray[np.uint8]) -> NDArray[np.ui
     side = _PLATE_SIDE_PX
     colours = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32)
     unknown = cv2.resize(hidden * np.uint8(255), (side, side), interpolation=cv2.INTER_AREA)
+    # An even outline: a mirror with a jagged edge shows jagged lines.
+    unknown = cv2.morphologyEx(unknown, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_EVEN, _EVEN)))
     known = unknown == 0
     if not known.any():
         return np.broadcast_to(image[hidden == 0].mean(0).astype(np.uint8), image.shape).copy()
@@ -124,5 +135,9 @@ def _pushed_and_pulled(colours: Floats, weight: Floats) -> Floats:
     half = (width // 2, height // 2)
     less = cv2.resize(weight, half, interpolation=cv2.INTER_AREA)
     mean = cv2.resize(colours * weight[..., None], half, interpolation=cv2.INTER_AREA) / np.maximum(less, 1e-6)[..., None]
-    wide = cv2.resize(_pushed_and_pulled(mean, (less > 0).astype(np.float32)), (width, height), interpolation=cv2.INTER_LINEAR)
+    wide = cv2.resize(
+        _pushed_and_pulled(np.asarray(mean, np.float32), (less > 0).astype(np.float32)),
+        (width, height),
+        interpolation=cv2.INTER_LINEAR,
+    )
     return np.asarray(wide + (colours - wide) * weight[..., None], np.float32)

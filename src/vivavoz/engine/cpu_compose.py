@@ -7,7 +7,6 @@ B rows, M references, T frames, h w the fields' size, H W the pictures'.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 
@@ -59,12 +58,12 @@ def _places(height: int, width: int) -> Array:
     return np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
 
 
-def _frame(flow_Mhw2: Array, light_Mhw: Array, paint_hw3: Array, mask_hw: Array, photos: Sequence[Pixels], here: Array) -> Pixels:
+def _frame(flow_Mhw2: Array, light_Mhw: Array, paint_hw3: Array, mask_hw: Array, photos_MHW3: Pixels, here: Array) -> Pixels:
     size = (here.shape[1], here.shape[0])
     cover = 1 / (1 + cv2.exp(-cv2.resize(mask_hw, size)))
     picture = cv2.multiply(cv2.resize(paint_hw3, size), cv2.merge([cover] * 3))
     bare = 1 - cover
-    for flow, light, photo in zip(flow_Mhw2, light_Mhw, photos, strict=True):
+    for flow, light, photo in zip(flow_Mhw2, light_Mhw, photos_MHW3, strict=True):
         source = cv2.add(cv2.resize(flow, size), here)
         warped = cv2.remap(photo, source, np.empty(0), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         # Light is warped + 1 in [-1, 1], so in levels it is the level itself.

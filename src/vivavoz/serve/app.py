@@ -1,4 +1,4 @@
-"""The server's HTTP side: avatars, sessions, WebRTC offers, health. `/docs` shows it all."""
+"""The server's HTTP side: avatars, sessions, WebRTC offers, health. `/openapi.json` describes it all."""
 
 import asyncio
 import contextlib
@@ -46,7 +46,7 @@ class SessionOrder(Strict):
 
     avatar_id: str = Field(max_length=64)
     controls: SessionControls | None = None
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: int = Field(default=0, ge=0, lt=2**63)
 
 
 class IceServer(Strict):
@@ -88,7 +88,7 @@ class Offer(Strict):
     """A WebRTC offer, with all its candidates."""
 
     sdp: str = Field(max_length=100_000)
-    type: str = Field("offer", pattern="^offer$")
+    type: str = Field(default="offer", pattern="^offer$")
 
 
 class Answer(Strict):
@@ -122,7 +122,8 @@ def make_app(model: Model, settings: ServeSettings, *, voice: Voice | None = Non
             for peer in list(peers.values()):
                 await peer.close()
 
-    app = FastAPI(title="vivavoz", version=vivavoz.__version__, lifespan=life, description=__doc__)
+    # No page at /docs: FastAPI's loads scripts from another host.
+    app = FastAPI(title="vivavoz", version=vivavoz.__version__, lifespan=life, description=__doc__, docs_url=None, redoc_url=None)
     app.state.house = house
     app.state.peers = peers
     app.add_middleware(BodyLimit, max_bytes=settings.upload_bytes)
@@ -195,7 +196,7 @@ def make_app(model: Model, settings: ServeSettings, *, voice: Voice | None = Non
     async def open_session(order: SessionOrder) -> OpenedSession:
         """Open a session. It begins to move when something is connected to it."""
         session = await house.open_session(order.avatar_id, order.controls, order.seed)
-        mine = [IceServer(urls=one.urls, username=one.username, credential=one.credential) for one in ice_servers]
+        mine = [IceServer(urls=str(one.urls), username=one.username, credential=one.credential) for one in ice_servers]
         return OpenedSession(session=session.info(), client_secret=session.secret, ice_servers=mine)
 
     @app.get("/v1/sessions/{session_id}", tags=["sessions"], responses=_ERRORS)
@@ -223,6 +224,9 @@ def make_app(model: Model, settings: ServeSettings, *, voice: Voice | None = Non
         """Stop speaking now, and forget all that is queued."""
         session.interrupt()
 
+    def forget(peer: PeerOutlet) -> None:
+        peers.pop(peer.id, None)
+
     async def connect(session: LiveSession, sdp: str, *, may_speak: bool) -> tuple[str, PeerOutlet]:
         mine = sum(peer.session is session for peer in peers.values())
         if max(session.num_outlets, mine) >= settings.max_viewers:
@@ -230,7 +234,7 @@ def make_app(model: Model, settings: ServeSettings, *, voice: Voice | None = Non
         peer = PeerOutlet(session, ice_servers, house.metrics)
         peer.id = secrets.token_urlsafe(12)
         peers[peer.id] = peer
-        peer.on_close = lambda outlet: peers.pop(outlet.id, None) and None
+        peer.on_close = forget
         return await peer.answer(sdp, may_speak=may_speak), peer
 
     @app.post("/v1/sessions/{session_id}/offer", tags=["webrtc"], responses=_ERRORS)

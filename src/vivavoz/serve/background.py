@@ -47,6 +47,8 @@ def uvicorn_config(app: FastAPI, settings: ServeSettings) -> uvicorn.Config:
         host=settings.host,
         port=settings.port,
         log_level="warning",
+        loop="asyncio",  # and not what else happens to be installed
+        http="h11",
         ws="websockets-sansio",
         ws_max_size=8_000_000,
         timeout_graceful_shutdown=5,

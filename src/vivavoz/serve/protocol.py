@@ -36,9 +36,9 @@ class TurnDetection(Strict):
     """How the server tells that the user speaks."""
 
     type: Literal["server_vad"] = "server_vad"
-    threshold: float = Field(0.5, ge=0.05, le=0.95)
+    threshold: float = Field(default=0.5, ge=0.05, le=0.95)
     """Likelihood of speech from which on it counts."""
-    silence_duration_ms: int = Field(500, ge=100, le=5000)
+    silence_duration_ms: int = Field(default=500, ge=100, le=5000)
     """Quiet after which the user's turn is over."""
     interrupt_response: bool = True
     """Whether the avatar stops speaking when the user begins."""
@@ -49,7 +49,7 @@ class Output(Strict):
 
     type: Literal["mp4", "jpeg", "none"] = "mp4"
     """mp4: binary messages, to be appended to a SourceBuffer; jpeg: `output.frame` events; none: events only."""
-    jpeg_quality: int = Field(80, ge=10, le=95)
+    jpeg_quality: int = Field(default=80, ge=10, le=95)
 
 
 class SessionControls(Strict):
@@ -58,12 +58,12 @@ class SessionControls(Strict):
     state: State | None = None
     """Held until null: without a wish the state follows from who speaks."""
     expression: Expression | None = None
-    expression_intensity: float = Field(1.0, ge=0, le=1)
+    expression_intensity: float = Field(default=1.0, ge=0, le=1)
     gaze_rad: tuple[Angle, Angle] | None = None
     """Yaw, to the right of the picture, and pitch, up, of the eyes."""
     head_pose_rad: tuple[Angle, Angle, Angle] | None = None
     """Yaw, pitch and roll of the head."""
-    voice: str | None = Field(None, max_length=64)
+    voice: str | None = Field(default=None, max_length=64)
     """Of texts: for espeak-ng a language and variant (`en-us+f3`), for a speech endpoint what it knows; null: the server's."""
     audio_format: AudioFormat = AudioFormat()
     turn_detection: TurnDetection | None = TurnDetection()
@@ -107,7 +107,7 @@ class SessionMetrics(Strict):
 
 
 class _ClientEvent(Strict):
-    event_id: str | None = Field(None, max_length=128)
+    event_id: str | None = Field(default=None, max_length=128)
     """Chosen by the client; an error that this event causes names it."""
 
 
@@ -140,7 +140,7 @@ class InputAudioClear(_ClientEvent):
 class ResponseInput(Strict):
     """What to say: `text`, or `audio`, or neither: then `response.audio.append` brings the sound."""
 
-    text: str | None = Field(None, min_length=1, max_length=MAX_TEXT_LETTERS)
+    text: str | None = Field(default=None, min_length=1, max_length=MAX_TEXT_LETTERS)
     audio: str | None = None
 
 

@@ -137,16 +137,19 @@ class LiveSession:
         )
         session.timeline.stop(clock())
         session._check_controls(session.controls)
-        session._seat = await asyncio.wrap_future(
-            studio.open(
-                avatar,
-                session.timeline,
-                seed=seed,
-                block_latents=settings.block_latents,
-                wishes=_wishes(session.controls),
-                on_error=lambda error: session._loop.call_soon_threadsafe(session._broke, error),
-            )
+
+        def broke(error: Exception) -> None:
+            session._loop.call_soon_threadsafe(session._broke, error)
+
+        opening = studio.open(
+            avatar,
+            session.timeline,
+            seed=seed,
+            block_latents=settings.block_latents,
+            wishes=_wishes(session.controls),
+            on_error=broke,
         )
+        session._seat = await asyncio.wrap_future(opening)
         session._apply(session.controls)
         session._start(session._play())
         session._start(session._speaker.run())
@@ -231,6 +234,10 @@ class LiveSession:
         """Sound `(N,)` int16 of the user's microphone."""
         self.used_at_s = self._clock()
         self._hearing.push(samples, rate_hz)
+
+    def listen(self, is_listening: bool) -> None:
+        """Whether the user speaks, where something else than `hear` finds out."""
+        self.timeline.listen(is_listening)
 
     def commit_hearing(self) -> None:
         """The user's turn is over."""

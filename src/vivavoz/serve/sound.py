@@ -33,6 +33,12 @@ def pcm_from_bytes(data: bytes) -> Pcm:
     return np.frombuffer(data, "<i2").astype(np.int16)
 
 
+def mono_from_bytes(data: bytes | memoryview, num_channels: int) -> Pcm:
+    """Little-endian 16-bit samples of interleaved channels to their mean, `(N,)`."""
+    samples = pcm_from_bytes(bytes(data)).reshape(-1, num_channels)
+    return samples[:, 0] if num_channels == 1 else samples.mean(1).astype(np.int16)
+
+
 class RateConverter:
     """One stream of mono sound from any rate to another; at the same rate samples pass through untouched."""
 

@@ -204,8 +204,9 @@ class PeerOutlet:
                 frame = await track.recv()
             except MediaStreamError:
                 return
+            assert isinstance(frame, av.AudioFrame)
             for mono in resampler.resample(frame):
-                self.session.hear(mono.to_ndarray().reshape(-1), _MICROPHONE_HZ)
+                self.session.hear(mono.to_ndarray().reshape(-1).astype(np.int16, copy=False), _MICROPHONE_HZ)
 
     async def _give_up_unconnected(self) -> None:
         await asyncio.sleep(_CONNECT_TIMEOUT_S)

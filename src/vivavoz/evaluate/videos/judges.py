@@ -22,8 +22,6 @@ from vivavoz.evaluate.videos.sync import SyncScorer, load_sync
 from vivavoz.evaluate.videos.syncnet import SyncNet, load_syncnet
 from vivavoz.train.perceptual import Perceptual, choose_perceptual
 
-SHIPPED_SYNC = Path(__file__).parents[2] / "weights" / "sync" / "sync.safetensors"
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JudgePaths:
@@ -34,7 +32,6 @@ class JudgePaths:
     face_recognition: Path | None = None
     capp: Path | None = None
     sync: Path | None = None
-    """Of `vivavoz sync`; None takes the shipped ones where there are any."""
     squeezenet: Path | None = None
     squeezenet_heads: Path | None = None
 
@@ -95,14 +92,13 @@ def load_judges(paths: JudgePaths, device: torch.device | str = "cpu") -> Judges
         path = getattr(paths, item.name)
         if path is not None and not path.is_file():
             raise WeightsError(f"{path} ({item.name}) is no file; expected weights there: fetch them, or leave the option out")
-    sync_path = paths.sync or (SHIPPED_SYNC if SHIPPED_SYNC.is_file() else None)
     perceptual = _perceptual(paths, device)
     used = {
         "syncnet": paths.syncnet,
         "i3d": paths.i3d,
         "face_recognition": paths.face_recognition,
         "capp": paths.capp,
-        "sync": sync_path,
+        "sync": paths.sync,
         "perceptual": paths.squeezenet if perceptual is not None and perceptual.name == "squeezenet" else None,
     }
     missing = [name for name, path in used.items() if path is None and not (name == "perceptual" and perceptual is not None)]
@@ -111,7 +107,7 @@ def load_judges(paths: JudgePaths, device: torch.device | str = "cpu") -> Judges
         i3d=None if paths.i3d is None else load_i3d(paths.i3d, device),
         recognise=None if paths.face_recognition is None else load_recogniser(paths.face_recognition),
         capp=None if paths.capp is None else load_capp(paths.capp).to(device),
-        sync=None if sync_path is None else load_sync(sync_path).to(device),
+        sync=None if paths.sync is None else load_sync(paths.sync).to(device),
         perceptual=perceptual,
         skipped=tuple(FETCH[name] for name in missing),
         weights={name: f"{path.name} {_digest(path)}" for name, path in used.items() if path is not None},

@@ -6,17 +6,11 @@ from skimage.metrics import structural_similarity
 
 from tests.unit.evaluate.videos.material import talking_clip, write_face_network, write_i3d
 from vivavoz.errors import ConfigError, DataError, WeightsError
-from vivavoz.evaluate.videos import judges as judging
 from vivavoz.evaluate.videos.judges import FETCH, JudgePaths, Judges, load_judges, paths_from
 from vivavoz.evaluate.videos.scoring import METRICS, fidelity, score_against, score_alone, summarise_scores, video_distance
 from vivavoz.train.perceptual import Perceptual
 
 RNG = np.random.default_rng(0)
-
-
-@pytest.fixture
-def no_shipped_weights(monkeypatch, tmp_path):
-    monkeypatch.setattr(judging, "SHIPPED_SYNC", tmp_path / "none.safetensors")
 
 
 def test_fidelity_is_that_of_the_definitions():
@@ -89,7 +83,7 @@ def test_means_and_the_distance_of_sets():
     assert video_distance([None], [features]) == {}
 
 
-def test_what_is_missing_says_what_to_fetch(no_shipped_weights):
+def test_what_is_missing_says_what_to_fetch():
     judges = load_judges(JudgePaths())
     assert judges.syncnet is None
     assert judges.i3d is None

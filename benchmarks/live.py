@@ -1,0 +1,418 @@
+"""What clients of a live server see, for one session and for several: a table, and JSON in benchmarks/reports.
+
+    python benchmarks/live.py --sessions 1,2,4 --seconds 60 --report benchmarks/reports
+    python benchmarks/live.py --soak 30                                # one session for 30 minutes, minute by minute
+    python benchmarks/live.py --model runs/lite -- --size-px 256       # after --: flags of `vivavoz serve`
+    python benchmarks/live.py --url http://host:8000 --token TOKEN     # a server that runs already
+
+Every session speaks the demo's sentence, is interrupted in the middle, rests and begins again. All times are the client's own, on
+its clock; sessions share one client process. Pictures come as JPEG over a WebSocket.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import platform
+import resource
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import numpy as np
+import skimage.data
+import torch
+
+from end_to_end import SPEECH, Figures, commit, cpu_name, slug
+from vivavoz.client import LiveAvatar, connect, sound_of
+from vivavoz.engine.generate import read_speech
+from vivavoz.media.image import write_image
+from vivavoz.serve.protocol import Metrics, OutputDropped, OutputFrame, ServerEvent, SessionMetrics
+from vivavoz.serve.sound import SOUND_RATE_HZ, Pcm, RateConverter
+from vivavoz.timing import FRAME_RATE, SAMPLE_RATE_HZ
+
+SPEAKS_S = 4.0
+"""From an utterance's first sound to its interruption."""
+RESTS_S = 2.0
+"""From an interruption to the next utterance."""
+MOMENT_MS = 1000 / FRAME_RATE
+STARTS_WITHIN_S = 300
+
+
+class Meter:
+    """One client's figures, from what comes in and when. Times in seconds of one clock, whichever."""
+
+    def __init__(self, started_s: float) -> None:
+        self.first_frame_s: float | None = None
+        self.at_s: list[float] = []
+        self.intervals_ms: list[float] = []
+        self.offsets_ms: list[float] = []
+        """Of every moment: how much older its picture is than its sound, to a client that plays all sound it gets."""
+        self.late_ms: list[float] = []
+        """Of every moment: arrival after its time, counted from the first one's arrival."""
+        self.speech_ms: list[float] = []
+        """From pushing speech to the arrival of its first sound."""
+        self.silence_ms: list[float] = []
+        """From interrupting to the end of the last sound."""
+        self.closing_ms: list[float] = []
+        """From interrupting to the first picture that was not made for speech."""
+        self.num_repeated = self.num_dropped = 0
+        self.last: SessionMetrics | None = None
+        self.has_sound = asyncio.Event()
+        self._started_s = started_s
+        self._first_ms = self._sound_ms = self._picture_ms = 0.0
+        self._next = 0
+        self._spoken_s: float | None = None
+        self._interrupted_s: float | None = None
+        self._loud_until_s = 0.0
+        self._is_open = False
+
+    def came(self, event: ServerEvent, at_s: float) -> None:
+        """Count an event."""
+        if isinstance(event, OutputFrame):
+            self._frame(event, at_s)
+        elif isinstance(event, OutputDropped):
+            self.num_dropped += event.num_frames
+            self._next += event.num_frames
+            self._sound_ms = event.time_ms
+        elif isinstance(event, Metrics):
+            self.last = event.metrics
+
+    def spoke(self, at_s: float) -> None:
+        """Speech was pushed."""
+        self._spoken_s = at_s
+        self.has_sound.clear()
+
+    def interrupted(self, at_s: float) -> None:
+        """An interruption was called."""
+        self._interrupted_s = self._loud_until_s = at_s
+        self._is_open = True
+
+    def rested(self) -> None:
+        """The time for an interruption to have its effect is over."""
+        if self._interrupted_s is not None:
+            self.silence_ms.append(1000 * (self._loud_until_s - self._interrupted_s))
+            self._interrupted_s = None
+
+    def _frame(self, frame: OutputFrame, at_s: float) -> None:
+        if self.first_frame_s is None:
+            self.first_frame_s = at_s - self._started_s
+            self._next = frame.index
+            self._first_ms = self._sound_ms = self._picture_ms = frame.time_ms
+        else:
+            self.intervals_ms.append(1000 * (at_s - self.at_s[-1]))
+        self.num_dropped += frame.index - self._next
+        self._next = frame.index + 1
+        self.num_repeated += frame.is_repeat
+        if not frame.is_repeat:
+            self._picture_ms = frame.time_ms
+        sound = sound_of(frame)
+        self.offsets_ms.append(self._sound_ms - self._picture_ms)
+        self._sound_ms += 1000 * len(sound) / SOUND_RATE_HZ
+        self.at_s.append(at_s)
+        self.late_ms.append(1000 * (at_s - self.at_s[0]) - (frame.time_ms - self._first_ms))
+        if sound.any():
+            if self._spoken_s is not None:
+                self.speech_ms.append(1000 * (at_s - self._spoken_s))
+                self._spoken_s = None
+                self.has_sound.set()
+            self._loud_until_s = at_s + MOMENT_MS / 1000
+        if self._interrupted_s is not None and self._is_open and frame.state != "speaking":
+            self.closing_ms.append(1000 * (at_s - self._interrupted_s))
+            self._is_open = False
+
+
+class ServerProcess:
+    """CPU time and memory of a process, read once a second. Nothing where there is no /proc."""
+
+    def __init__(self, pid: int | None) -> None:
+        self._folder = None if pid is None or not Path(f"/proc/{pid}").exists() else Path(f"/proc/{pid}")
+        self.at_s: list[float] = []
+        self.memory_mb: list[float] = []
+        self.cpu_s: list[float] = []
+
+    async def watch(self) -> None:
+        """Until cancelled."""
+        while self._folder is not None:
+            fields = (self._folder / "stat").read_text().rpartition(")")[2].split()
+            pages = int((self._folder / "statm").read_text().split()[1])
+            self.at_s.append(time.perf_counter())
+            self.cpu_s.append((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))
+            self.memory_mb.append(pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
+            await asyncio.sleep(1)
+
+    def figures(self) -> Figures | None:
+        """CPUs used and memory; its growth is that of the second half, when caches are warm."""
+        if len(self.at_s) < 4:
+            return None
+        half = len(self.at_s) // 2
+        growth = np.polyfit(self.at_s[half:], self.memory_mb[half:], 1)[0] * 60
+        return {
+            "cpus": round((self.cpu_s[-1] - self.cpu_s[0]) / (self.at_s[-1] - self.at_s[0]), 2),
+            "memory_mb": round(self.memory_mb[-1]),
+            "memory_most_mb": round(max(self.memory_mb)),
+            "memory_mb_per_minute": round(float(growth), 2),
+        }
+
+
+def main() -> None:
+    options = parse()
+    speech = sentence()
+    figures: Figures = {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "commit": commit(),
+        "machine": f"{cpu_name()}, {os.cpu_count()} CPUs, {platform.system()}",
+        "load_before": round(os.getloadavg()[0], 1),
+        "torch": torch.__version__,
+        "model": options.url or options.model,
+        "flags": options.server,
+        "runs": [],
+    }
+    for num_sessions in options.sessions:
+        with server(options, num_sessions) as (url, token, pid):
+            figures["runs"].append(asyncio.run(run(url, token, pid, num_sessions, options.seconds, speech)))
+        print_row(figures["runs"][-1], has_head=len(figures["runs"]) == 1)
+    if options.soak:
+        print_minutes(figures["runs"][-1])
+    if options.report is not None:
+        options.report.mkdir(parents=True, exist_ok=True)
+        kind = "soak" if options.soak else "live"
+        target = options.report / f"{datetime.now(UTC):%Y-%m-%d}-{kind}-{slug(cpu_name())}-{os.cpu_count()}cpu.json"
+        target.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        print(f"\n{target}")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure a live server from its clients' side.")
+    parser.add_argument(
+        "--sessions", type=lambda text: [int(part) for part in text.split(",")], default=[1], help="such as 1,2,4"
+    )
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long each number of sessions is measured")
+    parser.add_argument("--soak", type=float, metavar="MINUTES", help="instead of --seconds, with figures of every minute")
+    parser.add_argument("--model", default="lite", help="a preset, or a folder with weights")
+    parser.add_argument("--url", help="a server that runs already (default: one of its own per number of sessions)")
+    parser.add_argument("--token", help="its token")
+    parser.add_argument("--report", type=Path, metavar="FOLDER", help="write the figures there as JSON")
+    parser.add_argument("server", nargs="*", metavar="-- FLAG", help="flags of `vivavoz serve`")
+    options = parser.parse_args()
+    options.sessions = [int(part) for part in options.sessions.split(",")]
+    options.seconds = 60 * options.soak if options.soak else options.seconds
+    return options
+
+
+def sentence() -> Pcm:
+    """The demo's sentence at the server's rate, from its first sound on."""
+    samples = (read_speech(SPEECH) * 32767).astype(np.int16)
+    converter = RateConverter(SAMPLE_RATE_HZ)
+    samples = np.concatenate([converter.push(samples), converter.flush()])
+    return samples[np.flatnonzero(np.abs(samples) > 500)[0] :]
+
+
+@contextlib.contextmanager
+def server(options: argparse.Namespace, num_sessions: int) -> Iterator[tuple[str, str | None, int | None]]:
+    """Address, token and process of the server to measure."""
+    if options.url:
+        yield options.url, options.token, None
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["serve", "--no-auth", "--port", port, "--model", options.model, "--max-sessions", num_sessions, *options.server]
+    process = subprocess.Popen([sys.executable, "-m", "vivavoz", *map(str, command)])
+    try:
+        wait_until_ready(f"http://127.0.0.1:{port}", process)
+        yield f"http://127.0.0.1:{port}", None, process.pid
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def wait_until_ready(url: str, process: subprocess.Popen) -> None:
+    """Raises `SystemExit` for a server that does not come up."""
+    for _ in range(10 * STARTS_WITHIN_S):
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"{url}/readyz").status_code == 200:
+                return
+        if process.poll() is not None:
+            break
+        time.sleep(0.1)
+    raise SystemExit("the server did not start")
+
+
+async def run(url: str, token: str | None, pid: int | None, num_sessions: int, seconds: float, speech: Pcm) -> Figures:
+    """Figures of so many sessions at once."""
+    avatar_id = add_avatar(url, token)
+    process = ServerProcess(pid)
+    watching = asyncio.create_task(process.watch())
+    started_s, client_cpu_s = time.perf_counter(), cpu_seconds()
+    try:
+        async with asyncio.TaskGroup() as group:
+            sessions = [group.create_task(converse(url, token, avatar_id, seconds, speech)) for _ in range(num_sessions)]
+    finally:
+        watching.cancel()
+    meters = [session.result() for session in sessions]
+    whole_s = time.perf_counter() - started_s
+    return summary(meters, seconds) | {
+        "server": process.figures(),
+        "client_cpus": round((cpu_seconds() - client_cpu_s) / whole_s, 2),
+        "minutes": minutes(meters, process, started_s),
+    }
+
+
+def add_avatar(url: str, token: str | None) -> str:
+    """The demo's portrait."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    with tempfile.TemporaryDirectory() as folder:
+        write_image(Path(folder) / "portrait.png", skimage.data.astronaut())
+        data = (Path(folder) / "portrait.png").read_bytes()
+    answer = httpx.post(f"{url}/v1/avatars", files={"images": data}, headers=headers, timeout=STARTS_WITHIN_S)
+    answer.raise_for_status()
+    return str(answer.json()["id"])
+
+
+async def converse(url: str, token: str | None, avatar_id: str, seconds: float, speech: Pcm) -> Meter:
+    """One session: speak, be interrupted, rest, and so on."""
+    meter = Meter(time.perf_counter())
+    ends_s = time.perf_counter() + seconds
+    async with connect(url, avatar_id=avatar_id, token=token) as avatar:
+        reading = asyncio.create_task(read(avatar, meter))
+        try:
+            while time.perf_counter() < ends_s and not reading.done():
+                meter.spoke(time.perf_counter())
+                await avatar.begin_speech()
+                await avatar.push_speech(speech)
+                await avatar.end_speech()
+                async with asyncio.timeout(60):
+                    await meter.has_sound.wait()
+                await asyncio.sleep(SPEAKS_S)
+                meter.interrupted(time.perf_counter())
+                await avatar.interrupt()
+                await asyncio.sleep(RESTS_S)
+                meter.rested()
+        finally:
+            reading.cancel()
+        if reading.done() and not reading.cancelled():
+            reading.result()
+    return meter
+
+
+async def read(avatar: LiveAvatar, meter: Meter) -> None:
+    """Count all that comes."""
+    async for event in avatar:
+        meter.came(event, time.perf_counter())
+
+
+def summary(meters: list[Meter], seconds: float) -> Figures:
+    """All sessions together; repeated and dropped frames are shares of those that were due."""
+    num_frames = sum(len(meter.at_s) for meter in meters)
+    num_dropped = sum(meter.num_dropped for meter in meters)
+    num_due = max(1, num_frames + num_dropped)
+    last = [meter.last for meter in meters if meter.last is not None]
+    return {
+        "sessions": len(meters),
+        "seconds": seconds,
+        "frames": num_frames,
+        "first_frame_ms": spread([1000 * meter.first_frame_s for meter in meters if meter.first_frame_s is not None]),
+        "interval_ms": spread(together(meters, "intervals_ms")),
+        "offset_ms": spread(together(meters, "offsets_ms")),
+        "late_ms": spread(together(meters, "late_ms")),
+        "speech_ms": spread(together(meters, "speech_ms")),
+        "interrupt_sound_ms": spread(together(meters, "silence_ms")),
+        "interrupt_mouth_ms": spread(together(meters, "closing_ms")),
+        "repeated": round(sum(meter.num_repeated for meter in meters) / num_due, 4),
+        "dropped": round(num_dropped / num_due, 4),
+        "skipped": sum(one.num_skipped for one in last),
+        "steps_at_end": [one.num_steps for one in last],
+        "lead_ms_at_end": [one.lead_ms for one in last],
+    }
+
+
+def minutes(meters: list[Meter], process: ServerProcess, started_s: float) -> list[Figures]:
+    """What a soak is looked at for: whether anything creeps."""
+    rows: list[Figures] = []
+    ends_s = max((meter.at_s[-1] for meter in meters if meter.at_s), default=started_s)
+    for minute in range(int((ends_s - started_s) // 60)):
+        low_s, high_s = started_s + 60 * minute, started_s + 60 * (minute + 1)
+        offsets, late, num_frames = [], [], 0
+        for meter in meters:
+            low, high = np.searchsorted(meter.at_s, [low_s, high_s])
+            offsets += meter.offsets_ms[low:high]
+            late += meter.late_ms[low:high]
+            num_frames += int(high - low)
+        memory = [mb for at_s, mb in zip(process.at_s, process.memory_mb, strict=True) if low_s <= at_s < high_s]
+        rows.append(
+            {
+                "minute": minute + 1,
+                "frames": num_frames,
+                "offset_ms": spread(offsets),
+                "late_ms": spread(late),
+                "memory_mb": round(memory[-1]) if memory else None,
+            }
+        )
+    return rows
+
+
+def together(meters: list[Meter], name: str) -> list[float]:
+    """One list of all sessions' lists."""
+    return [value for meter in meters for value in getattr(meter, name)]
+
+
+def spread(values: list[float]) -> dict[str, float] | None:
+    """Percentiles and the extreme."""
+    if not values:
+        return None
+    percentiles = {f"p{q}": round(float(np.percentile(values, q)), 1) for q in (50, 95, 99)}
+    return percentiles | {"most": round(max(values), 1), "count": len(values)}
+
+
+def cpu_seconds() -> float:
+    """Of this process."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def told(values: dict[str, float] | None, *names: str) -> str:
+    """`p50 / p99`, or a dash."""
+    return "-" if values is None else " / ".join(f"{values[name]:.0f}" for name in names)
+
+
+def print_row(row: Figures, *, has_head: bool) -> None:
+    """One number of sessions; milliseconds."""
+    if has_head:
+        print(
+            "| sessions | first frame, most | interval p50 / p95 / p99 | picture behind sound p50 / p99 / most "
+            "| speech to sound p50 | interrupt: sound p50 / most | mouth p50 / most "
+            "| repeated | dropped | server CPUs | memory, MB (per minute) |"
+        )
+        print("| ---: " * 11 + "|")
+    server = row["server"]
+    memory = "-" if server is None else f"{server['memory_mb']} ({server['memory_mb_per_minute']:+.1f})"
+    print(
+        f"| {row['sessions']} | {told(row['first_frame_ms'], 'most')} | {told(row['interval_ms'], 'p50', 'p95', 'p99')} "
+        f"| {told(row['offset_ms'], 'p50', 'p99', 'most')} | {told(row['speech_ms'], 'p50')} "
+        f"| {told(row['interrupt_sound_ms'], 'p50', 'most')} | {told(row['interrupt_mouth_ms'], 'p50', 'most')} "
+        f"| {row['repeated']:.1%} | {row['dropped']:.1%} | {'-' if server is None else server['cpus']} | {memory} |",
+        flush=True,
+    )
+
+
+def print_minutes(row: Figures) -> None:
+    """A soak, minute by minute."""
+    print("\n| minute | frames | picture behind sound p50 / p99 / most | lateness p50 / most | memory, MB |")
+    print("| ---: " * 5 + "|")
+    for minute in row["minutes"]:
+        print(
+            f"| {minute['minute']} | {minute['frames']} | {told(minute['offset_ms'], 'p50', 'p99', 'most')} "
+            f"| {told(minute['late_ms'], 'p50', 'most')} | {minute['memory_mb']} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

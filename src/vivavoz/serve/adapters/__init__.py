@@ -1,0 +1,1 @@
+"""Avatars inside other frameworks, in their process: LiveKit Agents and Pipecat. Each needs an extra of its name."""
