@@ -82,6 +82,7 @@ class LiveAvatar:
                 yield event
                 if isinstance(event, SessionClosed):
                     return
+            raise ServeError("the server left without a word; connect again, with the avatar rather than the session")
         except websockets.ConnectionClosedError as error:
             raise ServeError(f"the connection broke ({error}); connect again") from error
 

@@ -46,6 +46,13 @@ def run(options: argparse.Namespace) -> None:
         raise ConfigError(f"no {error.name} to serve with; expected it: pip install 'vivavoz[serve]'") from error
     from vivavoz.engine.weights import load
 
+    if settings.ray:
+        from vivavoz.serve import cluster
+
+        cluster.start(settings, lambda: load(settings.model, runtime=settings.runtime))
+        print(f"vivavoz: http://{settings.host}:{settings.port}", file=sys.stderr, flush=True)
+        cluster.wait()
+        return
     app = make_app(load(settings.model, runtime=settings.runtime), settings)
     print(f"vivavoz: http://{settings.host}:{settings.port}", file=sys.stderr, flush=True)
     uvicorn.Server(uvicorn_config(app, settings)).run()

@@ -54,7 +54,7 @@ async def _talk(options: argparse.Namespace) -> None:
     with _server(options) as (url, token):
         async with connect(url, portraits=options.portraits, token=token, audio_rate_hz=_RATE_HZ) as avatar:
             done, num_frames = asyncio.Event(), 0
-            with _screen(options, avatar.session.size_px) as show:
+            with screen(options.output, avatar.session.size_px) as show:
                 speaking = asyncio.create_task(_speak(options, avatar, done))
                 listening = asyncio.create_task(_listen(avatar)) if options.microphone else None
                 try:
@@ -138,16 +138,16 @@ def _server(options: argparse.Namespace) -> Iterator[tuple[str, str | None]]:
 
 
 @contextlib.contextmanager
-def _screen(options: argparse.Namespace, size_px: int) -> Iterator[Any]:
-    """Shows frames: in a file, or in a window with sound."""
+def screen(output: str | None, size_px: int) -> Iterator[Any]:
+    """Shows `OutputFrame` events: in the file `output`, or, for None, in a window with sound."""
     from vivavoz.client import picture_of, sound_of
 
-    if options.output:
+    if output:
         import numpy as np
 
         from vivavoz.media.video import VideoWriter
 
-        with VideoWriter(options.output, (size_px, size_px), audio_rate_hz=_RATE_HZ) as writer:
+        with VideoWriter(output, (size_px, size_px), audio_rate_hz=_RATE_HZ) as writer:
 
             def write(frame: OutputFrame) -> None:
                 writer.write_frame(picture_of(frame))

@@ -18,7 +18,7 @@ from vivavoz.errors import CapacityError, NotFoundError, RateLimitError, Vivavoz
 from vivavoz.media.crop import CropMode
 from vivavoz.serve.access import TOKEN_PROTOCOL, Access, AccessError, BodyLimit
 from vivavoz.serve.dispatch import error_info
-from vivavoz.serve.house import House
+from vivavoz.serve.house import House, Shelf
 from vivavoz.serve.protocol import ErrorInfo, SessionControls, SessionInfo, SessionMetrics, Strict
 from vivavoz.serve.realtime import serve_socket
 from vivavoz.serve.session import LiveSession
@@ -108,9 +108,11 @@ _STATUS: dict[type[VivavozError], int] = {AccessError: 401, NotFoundError: 404, 
 _ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": Failure} for status in (400, 401, 404, 413, 422, 429, 503)}
 
 
-def make_app(model: Model, settings: ServeSettings, *, voice: Voice | None = None) -> FastAPI:
-    """A server for `model`. Raises `ConfigError` for settings that cannot be."""
-    house = House(model, settings, voice=voice)
+def make_app(
+    model: Model, settings: ServeSettings, *, voice: Voice | None = None, place: str = "", shelf: Shelf | None = None
+) -> FastAPI:
+    """A server for `model`; for `place` and `shelf` see `House`. Raises `ConfigError` for settings that cannot be."""
+    house = House(model, settings, voice=voice, place=place, shelf=shelf)
     access = Access(settings)
     ice_servers = parse_ice_servers(settings.ice_servers)
     peers: dict[str, PeerOutlet] = {}
@@ -190,7 +192,7 @@ def make_app(model: Model, settings: ServeSettings, *, voice: Voice | None = Non
     @app.delete("/v1/avatars/{avatar_id}", status_code=204, tags=["avatars"], responses=_ERRORS, dependencies=[Depends(enter)])
     async def drop_avatar(avatar_id: str) -> None:
         """Forget an avatar; sessions that show it go on."""
-        house.drop_avatar(avatar_id)
+        await house.drop_avatar(avatar_id)
 
     @app.post("/v1/sessions", status_code=201, tags=["sessions"], responses=_ERRORS, dependencies=[Depends(enter_often)])
     async def open_session(order: SessionOrder) -> OpenedSession:

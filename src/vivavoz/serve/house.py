@@ -9,6 +9,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
@@ -41,11 +42,29 @@ class KeptAvatar:
     used_at_s: float
 
 
+class Shelf(Protocol):
+    """Where servers keep the pictures of avatars, so that each of them can show an avatar that another one made."""
+
+    async def put(self, id: str, pictures: list[bytes], crop: CropMode) -> None:
+        """Keep an avatar's pictures."""
+
+    async def get(self, id: str) -> tuple[list[bytes], CropMode] | None:
+        """An avatar's pictures, if they are there."""
+
+    async def drop(self, id: str) -> None:
+        """Forget an avatar."""
+
+
 class House:
     """Everything of one server that is not a transport. Use it as an asynchronous context."""
 
-    def __init__(self, model: Model, settings: ServeSettings, *, voice: Voice | None = None) -> None:
+    def __init__(
+        self, model: Model, settings: ServeSettings, *, voice: Voice | None = None, place: str = "", shelf: Shelf | None = None
+    ) -> None:
+        """`place`: ends the names of sessions, to tell whose they are; `shelf`: of servers that share their avatars."""
         self.model = model
+        self.place = place
+        self.shelf = shelf
         self.settings = settings
         self.metrics = ServerMetrics()
         self.voice = voice or make_voice(settings)
@@ -78,6 +97,12 @@ class House:
         Raises:
             ImageError: a picture that cannot be read, is too large or has no face.
         """
+        kept = await self._make_avatar(f"av_{secrets.token_urlsafe(12)}", pictures, crop)
+        if self.shelf is not None:
+            await self.shelf.put(kept.id, pictures, crop)
+        return kept
+
+    async def _make_avatar(self, id: str, pictures: list[bytes], crop: CropMode) -> KeptAvatar:
         most = self.model.preset.generator.max_references
         if not 1 <= len(pictures) <= most:
             raise ImageError(f"got {len(pictures)} pictures, expected 1 to {most}: leave some out or add one")
@@ -91,7 +116,7 @@ class House:
             )
         )
         kept = KeptAvatar(
-            id=f"av_{secrets.token_urlsafe(12)}",
+            id=id,
             avatar=avatar,
             num_faces=tuple(portrait.num_faces for portrait in crops),
             used_at_s=time.monotonic(),
@@ -102,23 +127,27 @@ class House:
         self.metrics.avatars.set(len(self.avatars))
         return kept
 
-    def avatar(self, id: str) -> KeptAvatar:
+    async def avatar(self, id: str) -> KeptAvatar:
         """Raises `NotFoundError`."""
         kept = self.avatars.get(id)
+        if kept is None and self.shelf is not None and (found := await self.shelf.get(id)) is not None:
+            kept = await self._make_avatar(id, *found)
         if kept is None:
             raise NotFoundError("there is no such avatar, or it has expired; make one with POST /v1/avatars")
         kept.used_at_s = time.monotonic()
         return kept
 
-    def drop_avatar(self, id: str) -> None:
+    async def drop_avatar(self, id: str) -> None:
         """Forget an avatar; sessions that show it go on. Raises `NotFoundError`."""
-        self.avatar(id)
-        del self.avatars[id]
+        await self.avatar(id)
+        self.avatars.pop(id, None)
+        if self.shelf is not None:
+            await self.shelf.drop(id)
         self.metrics.avatars.set(len(self.avatars))
 
     async def open_session(self, avatar_id: str, controls: SessionControls | None, seed: int = 0) -> LiveSession:
         """Begin a session. Raises `NotFoundError`, `CapacityError`, or `ConfigError` for controls the preset has not."""
-        kept = self.avatar(avatar_id)
+        kept = await self.avatar(avatar_id)
         if len(self.sessions) + self._num_opening >= self.settings.max_sessions:
             self.metrics.refused.labels("full").inc()
             raise CapacityError(f"all {self.settings.max_sessions} sessions are taken; try again later")
@@ -136,6 +165,7 @@ class House:
             )
         finally:
             self._num_opening -= 1
+        session.id += self.place
         self.sessions[session.id] = session
         self.metrics.sessions.set(len(self.sessions))
         return session

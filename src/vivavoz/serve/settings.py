@@ -80,6 +80,15 @@ class ServeSettings:
     allowed_origins: str = ""
     """web pages that may open WebSockets and fetch, beside the server's own: origins separated by commas, or *"""
 
+    ray: bool = False
+    """serve with replicas, on the Ray cluster of RAY_ADDRESS or one of this machine"""
+    replicas: int = 2
+    """how many, with ray"""
+    replica_cpus: float = 1.0
+    """CPUs that Ray sets aside for each"""
+    replica_gpus: float = 0.0
+    """GPUs that Ray sets aside for each"""
+
     def __post_init__(self) -> None:
         if self.block_latents not in BLOCK_SIZES:
             raise ConfigError(f"block_latents is {self.block_latents}, expected one of {BLOCK_SIZES}: choose one of these")
