@@ -113,8 +113,8 @@ async function makeAvatar() {
 
 async function openSession() {
   const order = () => ask("POST", "v1/sessions", { token: token(), body: { avatar_id: avatarId, controls: face.wishes } });
+  avatarId ??= await makeAvatar();
   try {
-    avatarId ??= await makeAvatar();
     return await order();
   } catch (error) {
     if (error.status === 400 && Object.keys(face.wishes).length) face.disable(); // a model without controls
