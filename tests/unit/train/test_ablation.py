@@ -36,9 +36,8 @@ def held(shards):
 
 def recipe(**changes):
     made = ablation_recipe(3)
-    return replace(
-        made, vae=tiniest().vae, batch_size=2, loop=replace(made.loop, log_every_steps=1, save_every_s=1e-9), **changes
-    )
+    loop = replace(made.loop, log_every_steps=1, save_every_s=1e-9)
+    return replace(made, **{"vae": tiniest().vae, "batch_size": 2, "loop": loop, **changes})
 
 
 def test_clips_in_memory_are_the_same_made_smaller(shards):

@@ -184,7 +184,7 @@ def test_the_file_is_safetensors_that_anyone_can_open(latents):
     from safetensors import safe_open
 
     with safe_open(f"{latents}/two.safetensors", "pt") as file:
-        assert sorted(file.keys()) == ["bo-1.latents", "bo-1.mel", "bo-1.references"]
+        assert sorted(file.keys()) == ["bo-1.controls", "bo-1.latents", "bo-1.mel", "bo-1.references"]
         assert torch.equal(file.get_tensor("bo-1.latents").float().transpose(0, 1), stored(latents)["bo-1"].latents(range(10)))
     assert json.loads(Path(latents, "latents.json").read_text())["size_px"] == 64
     assert all(isinstance(clip.clip.info, ClipInfo) for clip in stored(latents).values())
