@@ -38,12 +38,12 @@ async def local_session(
         CapacityError: the studio is full.
     """
     settings = settings or ServeSettings(no_auth=True)
-    mine = None if studio else Studio(avatar.model, max_streams=1)
+    place = studio or Studio(avatar.model, max_streams=1)
     try:
         session = await LiveSession.open(
             avatar,
             avatar_id="local",
-            studio=studio or mine,
+            studio=place,
             voice=make_voice(settings),
             settings=settings,
             metrics=ServerMetrics(),
@@ -55,5 +55,5 @@ async def local_session(
         finally:
             await session.close()
     finally:
-        if mine is not None:
-            await asyncio.to_thread(mine.close)
+        if studio is None:
+            await asyncio.to_thread(place.close)
