@@ -29,7 +29,7 @@ def frame_contrast(image: NDArray[np.uint8], points: NDArray[np.floating]) -> fl
     They are the bridge over the nose and the lower rims under both eyes. `image` (H, W, 3) RGB, `points` (478, 3) its
     landmarks in pixels.
     """
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
     left, right = (points[list(corners), :2].astype(np.float64) for corners in (lm.EYE_CORNERS_LEFT, lm.EYE_CORNERS_RIGHT))
     nose = np.stack([left[1], right[1]])
     return min(

@@ -48,7 +48,7 @@ class Layers:
     @classmethod
     def of(cls, image: NDArray[np.uint8], matte: Matte) -> "Layers | None":
         """The layers of a portrait (512, 512, 3); None where the matte (512, 512) shows no background or no person."""
-        widened = cv2.dilate(np.where(matte > 8, np.uint8(1), np.uint8(0)), np.ones((_EDGE, _EDGE), np.uint8))
+        widened = np.asarray(cv2.dilate((matte > 8).astype(np.uint8), np.ones((_EDGE, _EDGE), np.uint8)), np.uint8)
         if widened.all() or not widened.any():
             return None
         return cls(cover=np.where(widened > 0, np.maximum(matte, 1), np.uint8(0)), plate=_plate(image, widened))
@@ -65,7 +65,7 @@ class Layers:
         cover = self._cover_at(source)
         mixed = np.flatnonzero((cover < _FULL) & ((cover > 0) | (self._cover_behind(behind) > 0)))
         person, background = (np.take(places.reshape(-1, 2), mixed, 0) for places in (source, behind))
-        cv2.copyTo(behind, cv2.compare(cover, _HALF, cv2.CMP_LT), source)
+        cv2.copyTo(behind, (cover < _HALF).view(np.uint8), source)
         picture = sample(portrait, source, sharp)
         if not len(mixed):
             return picture
@@ -135,5 +135,9 @@ def _pushed_and_pulled(colours: Floats, weight: Floats) -> Floats:
     half = (width // 2, height // 2)
     less = cv2.resize(weight, half, interpolation=cv2.INTER_AREA)
     mean = cv2.resize(colours * weight[..., None], half, interpolation=cv2.INTER_AREA) / np.maximum(less, 1e-6)[..., None]
-    wide = cv2.resize(_pushed_and_pulled(mean, (less > 0).astype(np.float32)), (width, height), interpolation=cv2.INTER_LINEAR)
+    wide = cv2.resize(
+        _pushed_and_pulled(np.asarray(mean, np.float32), (less > 0).astype(np.float32)),
+        (width, height),
+        interpolation=cv2.INTER_LINEAR,
+    )
     return np.asarray(wide + (colours - wide) * weight[..., None], np.float32)

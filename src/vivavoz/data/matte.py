@@ -33,7 +33,7 @@ def refined(rough: Floats, image: NDArray[np.uint8]) -> Matte:
     window = (image.shape[0] // 64 * 2 + 1,) * 2
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
 
-    def mean(values: Floats) -> Floats:
+    def mean(values: NDArray[np.floating]) -> Floats:
         return np.asarray(cv2.blur(values, window), np.float32)
 
     of_grey, of_rough = mean(grey), mean(rough)

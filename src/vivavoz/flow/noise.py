@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vivavoz.flow.path import interpolate, velocity_target
+from vivavoz.flow.schedule import shift_flow_time
 
 MAX_CONTEXT_NOISE = 0.7
 """Highest flow time that the ground-truth context is noised to in training (section 4.1)."""
@@ -49,11 +50,13 @@ def draw_flow_matching(
     *,
     max_context_noise: float = MAX_CONTEXT_NOISE,
     block_latents: int | None = None,
+    timestep_shift: float = 1.0,
 ) -> FlowMatchingDraw:
     """Draw times and noises of algorithm 1, steps 2 and 3, for clean latents `(B, C, N, H, W)`.
 
     One flow time and one context noise level per row, as published; with `block_latents` each block of that many latent
-    frames draws a flow time of its own, `(B, N)`, so that one window trains on several times.
+    frames draws a flow time of its own, `(B, N)`, so that one window trains on several times. `timestep_shift` moves flow times
+    towards noise as that of a sampler does.
     """
     batch_size, _, num_latents = clean.shape[:3]
     if block_latents is None:
@@ -61,6 +64,7 @@ def draw_flow_matching(
     else:
         num_blocks = -(-num_latents // block_latents)
         flow_time = logit_normal((batch_size, num_blocks), rng).repeat_interleave(block_latents, 1)[:, :num_latents]
+    flow_time = shift_flow_time(flow_time, timestep_shift)
     level = context_noise_level((batch_size,), rng, maximum=max_context_noise)
     noise, context_noise = gaussian_like(clean, rng), gaussian_like(clean, rng)
     return FlowMatchingDraw(

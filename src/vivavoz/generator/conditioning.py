@@ -87,7 +87,7 @@ class ControlEmbedder(nn.Module):
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
-        channels = config.control_channels
+        channels, self.angle_gain = config.control_channels, config.angle_gain
         self.state = nn.Embedding(config.num_states, channels)
         self.expression = nn.Embedding(config.num_expressions, channels)
         self.gaze = nn.Linear(2, channels)
@@ -99,8 +99,8 @@ class ControlEmbedder(nn.Module):
         embedded: list[Tensor | None] = [
             None if controls.state is None else self.state(controls.state),
             self._embed_expression(controls),
-            None if controls.gaze is None else self.gaze(controls.gaze.to(self.gaze.weight.dtype)),
-            None if controls.head_pose is None else self.head_pose(controls.head_pose.to(self.head_pose.weight.dtype)),
+            self._embed_angles(self.gaze, controls.gaze),
+            self._embed_angles(self.head_pose, controls.head_pose),
         ]
         channels = []
         for index, value in enumerate(embedded):
@@ -112,6 +112,12 @@ class ControlEmbedder(nn.Module):
             else:
                 channels.append(torch.where(controls.present[:, :, index, None], value, null))
         return torch.cat(channels, -1)
+
+    def _embed_angles(self, layer: nn.Linear, angles: Tensor | None) -> Tensor | None:
+        if angles is None:
+            return None
+        embedded: Tensor = layer(self.angle_gain * angles.to(layer.weight.dtype))
+        return embedded
 
     def _embed_expression(self, controls: Controls) -> Tensor | None:
         if controls.expression is None:

@@ -44,6 +44,8 @@ class GeneratorConfig:
     """Classes of the expression control."""
     control_channels: int = 16
     """Channels of each of the four controls beside a'."""
+    angle_gain: float = 1.0
+    """What angles of gaze and head pose are multiplied by: most are a tenth of a radian, too little to be learnt from fast."""
 
     def __post_init__(self) -> None:
         if self.block_latents not in BLOCK_SIZES:
@@ -81,6 +83,7 @@ def lite_generator_config() -> GeneratorConfig:
         audio_channels=96,
         window_latents=16,
         controls=True,
+        angle_gain=8.0,
     )
 
 

@@ -24,6 +24,7 @@ from vivavoz.serve.realtime import serve_socket
 from vivavoz.serve.session import LiveSession
 from vivavoz.serve.settings import ServeSettings
 from vivavoz.serve.voices import Voice
+from vivavoz.serve.web import add_page
 from vivavoz.serve.webrtc import PeerOutlet, ice_link, parse_ice_servers
 
 RETRY_AFTER_S = 5
@@ -299,6 +300,7 @@ def make_app(
             if mine:
                 await asyncio.shield(house.end_session(opened.id, "its connection is gone"))
 
+    add_page(app)
     return app
 
 

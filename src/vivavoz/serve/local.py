@@ -38,12 +38,14 @@ async def local_session(
         CapacityError: the studio is full.
     """
     settings = settings or ServeSettings(no_auth=True)
-    place = studio or Studio(avatar.model, max_streams=1)
+    mine = None
+    if studio is None:
+        studio = mine = Studio(avatar.model, max_streams=1)
     try:
         session = await LiveSession.open(
             avatar,
             avatar_id="local",
-            studio=place,
+            studio=studio,
             voice=make_voice(settings),
             settings=settings,
             metrics=ServerMetrics(),
@@ -55,5 +57,5 @@ async def local_session(
         finally:
             await session.close()
     finally:
-        if studio is None:
-            await asyncio.to_thread(place.close)
+        if mine is not None:
+            await asyncio.to_thread(mine.close)

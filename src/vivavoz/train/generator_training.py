@@ -15,8 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from vivavoz.audio.encoder import AudioEncoder
+from vivavoz.data.performance import State
+from vivavoz.data.rig_labels import LABELS, in_units
 from vivavoz.errors import ConfigError, DataError
 from vivavoz.flow.noise import draw_flow_matching
 from vivavoz.generator.conditioning import CONTROL_NAMES, Controls, group_audio
@@ -29,6 +32,10 @@ from vivavoz.train.sheets import Sheet, redraw, tracks
 
 WISH_DROP_ODDS = 0.3
 """How often each of the wishes is left out, where any are made."""
+
+_ANGLES = {"gaze": ("gaze_x", "gaze_y"), "head_pose": ("yaw", "pitch", "roll")}
+"""Labels that a wish for angles speaks of."""
+_ANGLE_CONTROLS = [CONTROL_NAMES.index(name) for name in _ANGLES]
 
 
 @dataclass(frozen=True)
@@ -59,10 +66,7 @@ class FrameWishes:
         """One row per latent frame: classes of its last picture, means of the rest."""
 
         def grouped(track: Tensor) -> Tensor:
-            track = track[start : start + num_frames]
-            if starts_video:
-                track = torch.cat([track[:1].expand(FRAMES_PER_LATENT - 1, *track.shape[1:]), track])
-            return track.unflatten(0, (-1, FRAMES_PER_LATENT))
+            return of_each_latent(track[start : start + num_frames], starts_video=starts_video)
 
         return FrameWishes(
             state=grouped(self.state)[:, -1],
@@ -84,6 +88,8 @@ class Take:
     reference_labels: NDArray[np.float32]
     """(L,): labels of the portrait as it is."""
     wishes: FrameWishes
+    is_led: bool = False
+    """Whether head and eyes go where nobody's would unasked, so that they must be asked for."""
     features: Tensor | None = None
     """(F, D): what the trained audio encoder makes of `windows`; see `hear`."""
 
@@ -111,6 +117,16 @@ class GeneratorTraining:
     """Weight of the lips' channels in the loss; they are what speech decides."""
     num_lip_labels: int = 7
     """The first so many labels speak of the lips."""
+    closure_weight: float = 0.0
+    """What is added to the lips' weight, 1, in latents in which they are pressed together: closures are short, and the mean of
+    what may be said is never closed."""
+    timestep_shift: float = 1.0
+    """As the sampler's: few-step sampling sees flow times near noise only, where sound decides."""
+    overheard_odds: float = 0.0
+    """How often pauses of a window are filled with the speech of others: the face is then told its state, and its lips rest."""
+    astray: float = 0.0
+    """Standard deviation of what is added to angles of head and eyes in the past, where they are asked for: a face that is not
+    where it was told to be shall go there, rather than on from where it is."""
 
 
 @torch.inference_mode()
@@ -132,6 +148,10 @@ class Windows:
     """(B, C, 3, h, w)."""
     controls: Controls
     """Of N latent frames."""
+    closures: Tensor
+    """(B, N) how firmly the lips are pressed together at most, 0 to 1."""
+    astray: Tensor
+    """(B, C) what is added to every latent of the past."""
     starts_video: bool
 
 
@@ -140,42 +160,84 @@ def draw_windows(takes: Sequence[Take], latents: LabelLatents, settings: Generat
     starts_video = bool(rng.random() < settings.start_odds)
     num_frames = FRAMES_PER_LATENT * settings.num_latents - (FRAMES_PER_LATENT - 1 if starts_video else 0)
     side = settings.latent_side
-    features, clean, references, wishes = [], [], [], []
-    for _ in range(settings.batch_size):
+    features, clean, references, wishes, closures = [], [], [], [], []
+    told = np.zeros((settings.batch_size, len(CONTROL_NAMES)), bool)
+    for row in range(settings.batch_size):
         take = takes[int(rng.integers(len(takes)))]
-        if take.features is None:
-            raise ConfigError("takes without features cannot train the generator: pass them through hear() first")
-        labels, length = take.labels, min(len(take.labels), len(take.features))
-        last = (length - 1 - num_frames) // FRAMES_PER_LATENT
-        start = 0 if starts_video else 1 + FRAMES_PER_LATENT * int(rng.integers(last + 1))
+        start = _random_start(take, num_frames, starts_video, rng)
+        labels = take.labels[start : start + num_frames]
         bias = settings.bias_noise * rng.standard_normal(labels.shape[1], dtype=np.float32)
-        window = torch.from_numpy(labels[start : start + num_frames] + bias)[None]
+        window = torch.from_numpy(labels + bias)[None]
         if not starts_video:  # the row put in front makes the map treat the rest as groups of four; its own latent is dropped
             window = torch.cat([window[:, :1], window], dim=1)
         z = latents(window, side, side)
         clean.append(z if starts_video else z[:, :, 1:])
-        features.append(take.features[start : start + num_frames])
+        features.append(_features(take, start, num_frames))
+        told[row, _ANGLE_CONTROLS] = take.is_led
+        if rng.random() < settings.overheard_odds:
+            told[row, CONTROL_NAMES.index("state")] = True
+            other = takes[int(rng.integers(len(takes)))]
+            speech = _features(other, _random_start(other, num_frames, starts_video, rng), num_frames)
+            silent = take.wishes.state[start : start + num_frames, None] != State.SPEAKING
+            features[-1] = torch.where(silent, speech, features[-1])
         wishes.append(take.wishes.of_latents(start, num_frames, starts_video=starts_video))
-        poses = np.concatenate([take.reference_labels[None], labels[rng.integers(length, size=2)]])
+        pressed = torch.from_numpy(in_units(labels, "press")).clamp(0, 1)
+        closures.append(of_each_latent(pressed, starts_video=starts_video).amax(1))
+        poses = np.concatenate([take.reference_labels[None], take.labels[rng.integers(len(take.labels), size=2)]])
         references.append(latents(torch.from_numpy(poses + bias)[:, None], side, side).transpose(0, 2))
     z_ref = torch.cat(references)
     noise = torch.from_numpy(rng.standard_normal(z_ref.shape, dtype=np.float32))
+    controls = _controls(wishes, settings.free_odds, told, rng)
     return Windows(
         features=torch.stack(features),
         clean=torch.cat(clean),
         references=z_ref + settings.reference_noise * noise,
-        controls=_controls(wishes, settings.free_odds, rng),
+        controls=controls,
+        closures=torch.stack(closures),
+        astray=settings.astray * _astray(controls, latents.latent_channels, rng),
         starts_video=starts_video,
     )
 
 
-def _controls(wishes: Sequence[FrameWishes], free_odds: float, rng: np.random.Generator) -> Controls:
-    """A batch of wishes, some of them left out."""
+def of_each_latent(track: Tensor, *, starts_video: bool) -> Tensor:
+    """Pictures (F, ...) by latent (N, 4, ...); the single picture of a video's first latent four times."""
+    if starts_video:
+        track = torch.cat([track[:1].expand(FRAMES_PER_LATENT - 1, *track.shape[1:]), track])
+    return track.unflatten(0, (-1, FRAMES_PER_LATENT))
+
+
+def _features(take: Take, start: int, num_frames: int) -> Tensor:
+    if take.features is None:
+        raise ConfigError("takes without features cannot train the generator: pass them through hear() first")
+    return take.features[start : start + num_frames]
+
+
+def _random_start(take: Take, num_frames: int, starts_video: bool, rng: np.random.Generator) -> int:
+    """Picture with which a window begins: the first, or one with which a latent begins."""
+    length = len(take.labels) if take.features is None else min(len(take.labels), len(take.features))
+    last = (length - 1 - num_frames) // FRAMES_PER_LATENT
+    return 0 if starts_video else 1 + FRAMES_PER_LATENT * int(rng.integers(last + 1))
+
+
+def _controls(wishes: Sequence[FrameWishes], free_odds: float, told: NDArray[np.bool_], rng: np.random.Generator) -> Controls:
+    """A batch of wishes, some of them left out, but not those that are `told` (B, 4): without them nobody could guess."""
     names = [field.name for field in fields(FrameWishes)]
     asked = rng.random((len(wishes), 1, len(CONTROL_NAMES))) >= WISH_DROP_ODDS
     asked &= rng.random((len(wishes), 1, 1)) >= free_odds
+    asked[:, 0] |= told
     present = torch.from_numpy(asked).expand(-1, len(wishes[0].state), -1)
     return Controls(present=present, **{name: torch.stack([getattr(one, name) for one in wishes]) for name in names})
+
+
+def _astray(controls: Controls, num_channels: int, rng: np.random.Generator) -> Tensor:
+    """(B, C) noise of unit deviation on the levels of the angles that are asked for."""
+    assert controls.present is not None
+    astray = torch.zeros(len(controls.present), len(LABELS))
+    for name, labels in _ANGLES.items():
+        for label in labels:
+            noise = torch.from_numpy(rng.standard_normal(len(astray), dtype=np.float32))
+            astray[:, LABELS.index(label)] = noise * controls.present[:, 0, CONTROL_NAMES.index(name)]
+    return F.pad(astray, (0, num_channels - len(LABELS)))
 
 
 def generator_loss(
@@ -184,10 +246,10 @@ def generator_loss(
     """Flow-matching loss (equation 3) of a batch of windows."""
     batch_size = windows.clean.shape[0]
     block = draw_block(rng)
-    draw = draw_flow_matching(windows.clean.contiguous(), rng, block_latents=block)
+    draw = draw_flow_matching(windows.clean.contiguous(), rng, block_latents=block, timestep_shift=settings.timestep_shift)
     velocity = generator(
         draw.noised,
-        draw.context,
+        draw.context + windows.astray[:, :, None, None, None],
         draw.flow_time,
         windows.references,
         group_audio(windows.features, starts_video=windows.starts_video),
@@ -197,7 +259,7 @@ def generator_loss(
         controls=windows.controls if generator.config.controls else None,
         blocks=block,
     )
-    return velocity_error(velocity, draw.target, settings, num_labels)
+    return velocity_error(velocity, draw.target, settings, num_labels, windows.closures)
 
 
 def draw_block(rng: torch.Generator) -> int:
@@ -205,12 +267,17 @@ def draw_block(rng: torch.Generator) -> int:
     return (4, 4, 2, 1)[int(torch.randint(4, (), generator=rng))]
 
 
-def velocity_error(velocity: Tensor, target: Tensor, settings: GeneratorTraining, num_labels: int) -> Tensor:
-    """Mean squared error of velocities (B, C, N, h, w); the lips' channels weigh more."""
+def velocity_error(
+    velocity: Tensor, target: Tensor, settings: GeneratorTraining, num_labels: int, closures: Tensor | None = None
+) -> Tensor:
+    """Mean squared error of velocities (B, C, N, h, w); the lips' channels weigh more, most of all at `closures` (B, N)."""
     channels = torch.arange(velocity.shape[1], device=velocity.device)
-    weight = 1 + (settings.lip_weight - 1) * (channels % num_labels < settings.num_lip_labels)
-    error = (velocity - target).square().mean(dim=(0, 2, 3, 4))
-    return (error * weight).sum() / weight.sum()
+    are_lips = channels % num_labels < settings.num_lip_labels
+    weight = 1 + (settings.lip_weight - 1) * are_lips
+    error = (velocity - target).square().mean(dim=(3, 4))
+    if closures is not None:
+        error = error * (1 + settings.closure_weight * closures[:, None] * are_lips[:, None])
+    return (error.mean(dim=(0, 2)) * weight).sum() / weight.sum()
 
 
 def redrawn(generator: Generator, windows: Windows) -> Tensor:

@@ -8,8 +8,9 @@ import functools
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 from vivavoz.audio.features import AudioFeatures
 from vivavoz.data.animation import MIN_SPEECH_FRAMES, act, clip_labels, plan_clips
 from vivavoz.data.corpus import Portraits, Prepared, Reader, prepare_portraits, prepare_speech, split
+from vivavoz.data.gestures import drift, soft_limit, wander
+from vivavoz.data.motion import COLUMN
 from vivavoz.data.performance import perform
 from vivavoz.data.rig import Rig
 from vivavoz.engine.model import Model
@@ -37,6 +40,9 @@ from vivavoz.train.vae_training import VAEObjective
 from vivavoz.vae.vae import VAE
 
 Report: TypeAlias = Callable[[Prepared | Trained], None]
+
+_LED: Final = {"yaw": 12.0, "pitch": 9.0, "roll": 7.0, "gaze_x": 0.9, "gaze_y": 0.8}
+"""Parameters of motion that somebody may be told, and how far they are led to either side."""
 
 
 def train_lite(
@@ -84,8 +90,13 @@ def train_lite(
     return weights
 
 
-def make_takes(readers: Sequence[Reader], portraits: Portraits, audio: AudioFeatures, *, hours: float, seed: int) -> list[Take]:
-    """Portraits perform to recordings, or listen, or idle, for so many hours together; one `Take` for each clip."""
+def make_takes(
+    readers: Sequence[Reader], portraits: Portraits, audio: AudioFeatures, *, hours: float, seed: int, led_share: float = 0.0
+) -> list[Take]:
+    """Portraits perform to recordings, or listen, or idle, for so many hours together; one `Take` for each clip.
+
+    In a share of them, head and eyes are led about (`lead_about`).
+    """
     by_name = {reader.name: reader for reader in readers}
     lengths = [(reader.name, len(reader.samples)) for reader in readers]
 
@@ -97,12 +108,27 @@ def make_takes(readers: Sequence[Reader], portraits: Portraits, audio: AudioFeat
     takes = []
     for plan in plan_clips(portraits.names, lengths, hours=hours, seed=seed):
         samples, performance = act(plan, by_name[plan.reader])
+        rng = np.random.default_rng([plan.seed, 5])
+        if is_led := bool(rng.random() < led_share):
+            performance = replace(performance, motion=lead_about(performance.motion, rng))
         rig = rig_of(plan.portrait)
         with torch.no_grad():
             windows = audio.windows(torch.from_numpy(samples)[None])[0]
         wishes = FrameWishes.from_labels(clip_labels(performance, rig))
-        takes.append(Take(windows, rig.labels(performance.motion), rig.labels(rig.rest()[None])[0], wishes))
+        takes.append(Take(windows, rig.labels(performance.motion), rig.labels(rig.rest()[None])[0], wishes, is_led))
     return takes
+
+
+def lead_about(motion: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Motion (F, len(MOTION)) whose head and eyes go elsewhere, faster and further than anybody's would unasked."""
+    led = motion.copy()
+    for name, highest in _LED.items():
+        if rng.random() < 0.5:
+            track = wander(rng, len(motion), lowest=-highest, highest=highest, rests=0.2)
+        else:
+            track = soft_limit(0.6 * highest * drift(rng, len(motion), rng.uniform(0.25, 0.9)), highest)
+        led[:, COLUMN[name]] = track
+    return led
 
 
 def training_part(
@@ -193,7 +219,7 @@ def _train_speech(model: Model, portraits: Portraits, readers: Sequence[Reader],
         phases.is_done("audio", recipe.audio.loop)
         and all(phases.is_done(name, training.loop) for name, training in trainings.items())
     ):
-        takes = make_takes(readers, portraits, model.audio, hours=recipe.hours, seed=recipe.seed)
+        takes = make_takes(readers, portraits, model.audio, hours=recipe.hours, seed=recipe.seed, led_share=recipe.led_share)
     if not phases.is_done("audio", recipe.audio.loop):
         objective = AudioObjective(model.audio.encoder, takes, recipe.audio)
         phases.train("audio", objective, objective.batches, recipe.audio.loop)

@@ -48,6 +48,8 @@ class LiteRecipe:
     """The same for recordings."""
     hours: float = 3.0
     """Of performances that the generator learns from."""
+    led_share: float = 0.3
+    """Of these, how many have head and eyes led about, so that it learns to follow."""
     num_render_processes: int = 1
     """Processes that animate portraits while the VAE trains; 0: none of their own."""
     seed: int = 0
@@ -106,9 +108,19 @@ def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
         ),
     )
     motion = GeneratorTraining(
-        loop=loop(0.16, 1e-3, weight_decay=1e-2, ema_decay=0.99), batch_size=32, num_latents=12, latent_side=1
+        loop=loop(0.16, 1e-3, weight_decay=1e-2, ema_decay=0.99),
+        batch_size=32,
+        num_latents=12,
+        latent_side=1,
+        free_odds=0.3,
+        lip_weight=4.0,
+        closure_weight=2.0,
+        timestep_shift=3.0,
+        overheard_odds=0.5,
+        astray=0.7,
     )
-    places = GeneratorTraining(
+    places = replace(
+        motion,
         loop=loop(0.06, 4e-4, weight_decay=1e-2, warmup_steps=20, ema_decay=0.99, seed=7),
         batch_size=12,
         num_latents=16,

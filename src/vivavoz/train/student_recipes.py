@@ -67,9 +67,16 @@ def lite_student_recipe(minutes: float = 20.0) -> LabelStudentRecipe:
     loop = LoopConfig(budget_s=60 * minutes, learning_rate=3e-4, warmup_steps=10, weight_decay=0.0, ema_decay=0.97)
     preset = lite()
     place = GeneratorTraining(
-        loop=replace(loop, budget_s=0.5 * loop.budget_s, seed=31), batch_size=8, num_latents=16, latent_side=1
+        loop=replace(loop, budget_s=0.5 * loop.budget_s, seed=31),
+        batch_size=8,
+        num_latents=16,
+        latent_side=1,
+        free_odds=0.3,
+        overheard_odds=0.5,
+        astray=0.7,
     )
-    places = GeneratorTraining(
+    places = replace(
+        place,
         loop=replace(loop, budget_s=0.5 * loop.budget_s, learning_rate=2e-4, seed=32),
         batch_size=2,
         num_latents=16,

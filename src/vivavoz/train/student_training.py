@@ -157,7 +157,8 @@ class LabelStudentObjective(StudentObjective[Windows]):
         block = draw_block(rng)
         audio = group_audio(batch.features, starts_video=batch.starts_video)
         controls = batch.controls if self.generator.config.controls else None
-        return _draw_known(batch.clean, batch.references, audio, batch.starts_video, rng, controls=controls, block=block)
+        known = _draw_known(batch.clean, batch.references, audio, batch.starts_video, rng, controls=controls, block=block)
+        return replace(known, context=known.context + batch.astray[:, :, None, None, None])
 
     def error(self, velocity: Tensor, target: Tensor) -> Tensor:
         """Lips weigh more, as they did for the teacher."""
@@ -178,7 +179,7 @@ class LatentStudentObjective(StudentObjective[LatentBatch]):
         return self
 
     def known(self, batch: LatentBatch, rng: torch.Generator) -> Known:
-        """Blocks of 1, 2 and 4; of controls the cache knows nothing."""
+        """Blocks of 1, 2 and 4; nothing is asked of the face."""
         device = self.generator.latent_in.weight.device
         block = draw_block(rng)
         with torch.autocast(device.type, enabled=False):

@@ -54,3 +54,11 @@ def test_noise_takes_the_tensors_type():
     noise = gaussian_like(like, rng())
     assert noise.dtype == torch.bfloat16
     assert torch.equal(noise, torch.randn(2, 3, generator=rng()).bfloat16())
+
+
+def test_flow_times_shift_towards_noise_and_all_else_stays():
+    clean = torch.randn(3, 4, 6, 2, 2, generator=rng(1))
+    plain, shifted = (draw_flow_matching(clean, rng(), timestep_shift=shift) for shift in (1.0, 3.0))
+    torch.testing.assert_close(shifted.flow_time, 3 * plain.flow_time / (1 + 2 * plain.flow_time))
+    assert torch.equal(shifted.target, plain.target)
+    assert torch.equal(shifted.context, plain.context)

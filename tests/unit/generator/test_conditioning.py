@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -69,3 +71,15 @@ def test_expression_scales_with_its_intensity():
     assert not channels[0].any()
     torch.testing.assert_close(channels[1], 0.5 * embedder.expression.weight[1])
     torch.testing.assert_close(channels[2], embedder.expression.weight[6])
+
+
+def test_angles_are_heard_as_loud_as_their_gain():
+    torch.manual_seed(0)
+    plain = ControlEmbedder(CONFIG).requires_grad_(False)
+    loud = ControlEmbedder(replace(CONFIG, angle_gain=5.0)).requires_grad_(False)
+    loud.load_state_dict(plain.state_dict())
+    rng = torch.Generator().manual_seed(1)
+    gaze, pose = torch.randn(1, 3, 2, generator=rng), torch.randn(1, 3, 3, generator=rng)
+    asked = Controls(state=torch.ones(1, 3, dtype=torch.int64), gaze=gaze, head_pose=pose)
+    five_times = replace(asked, gaze=5 * gaze, head_pose=5 * pose)
+    torch.testing.assert_close(loud(asked, 1, 3), plain(five_times, 1, 3))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.unit.train.material import small_preset
-from vivavoz.data.rig_labels import LABELS
+from vivavoz.data.rig_labels import LABELS, in_units
 from vivavoz.engine.model import Model
 from vivavoz.errors import ConfigError, DataError
 from vivavoz.train.checkpoint import load_part
@@ -217,3 +217,70 @@ def test_a_run_keeps_the_average(tmp_path):
     assert not torch.equal(mean, end)
     assert (mean - end).norm() < (start - end).norm()
     assert [line["step"] for line in read_log(tmp_path)] == [20]
+
+
+def drawn(takes, **changes):
+    """Sixty batches of windows."""
+    latents = LabelLatents(len(LABELS), 64)
+    return [draw_windows(takes, latents, replace(SETTINGS, **changes), np.random.default_rng(seed)) for seed in range(60)]
+
+
+def test_pauses_are_filled_with_the_speech_of_others_who_are_never_followed_untold():
+    takes = [replace(take, features=torch.full((40, 16), float(number))) for number, take in enumerate(raw_takes())]
+    mixed = 0
+    for windows in drawn(takes, overheard_odds=1.0, start_odds=0.0):
+        assert windows.controls.present[:, :, 0].all()  # the state is told
+        own = windows.references[:, 0, 0, 0, 0] + 500  # the take's number
+        spoken = windows.controls.state == 0
+        for row, number, speaks in zip(windows.features[..., 0], own, spoken, strict=True):
+            assert (row.unflatten(0, (4, 4))[speaks][:, -1] == number).all()
+            mixed += bool((row != number).any())
+    assert mixed > 60
+    quiet = [replace(take, wishes=replace(take.wishes, state=torch.zeros_like(take.wishes.state))) for take in takes]
+    for windows in drawn(quiet, overheard_odds=1.0):  # who speaks throughout hears himself alone
+        assert all(len(row.unique()) == 1 for row in windows.features[..., 0])
+
+
+def test_the_past_strays_only_where_angles_are_asked_for():
+    takes = heard(smooth_takes())
+    names = {"gaze_x": 2, "gaze_y": 2, "yaw": 3, "pitch": 3, "roll": 3}
+    for windows in drawn(takes, astray=0.5):
+        for channel in range(64):
+            control = names.get(LABELS[channel]) if channel < len(LABELS) else None
+            strays = windows.astray[:, channel] != 0
+            expected = windows.controls.present[:, 0, control] if control else torch.zeros_like(strays)
+            assert torch.equal(strays, expected)
+    some = torch.cat([windows.astray[:, LABELS.index("yaw")] for windows in drawn(takes, astray=0.5)])
+    assert float(some[some != 0].std()) == pytest.approx(0.5, rel=0.2)
+
+
+def test_closures_are_those_of_a_latents_pictures():
+    (take,) = heard(smooth_takes()[:1])
+    labels = take.labels.copy()
+    labels[:, LABELS.index("press")] = -0.4  # 0 in units
+    labels[7, LABELS.index("press")] = 3.6  # 1
+    for windows in drawn([replace(take, labels=labels)], start_odds=1.0)[:5]:
+        torch.testing.assert_close(windows.closures, torch.tensor([0.0, 0, 1, 0]).expand(4, -1), atol=1e-5, rtol=0)
+    assert in_units(labels, "press").max() == pytest.approx(1)
+
+
+def test_closed_lips_weigh_more_and_only_the_lips():
+    generator = model().generator
+    windows = draw_windows(heard(smooth_takes()), LabelLatents(len(LABELS), CHANNELS), SETTINGS, np.random.default_rng(0))
+
+    def loss(closures, weight, num_lip_labels=7):
+        settings = replace(SETTINGS, closure_weight=weight, num_lip_labels=num_lip_labels)
+        shut = replace(windows, closures=torch.full_like(windows.closures, closures))
+        with torch.no_grad():
+            return float(generator_loss(generator, shut, settings, len(LABELS), torch.Generator().manual_seed(0)))
+
+    assert loss(0.0, 5.0) == pytest.approx(loss(1.0, 0.0))
+    assert loss(1.0, 5.0, num_lip_labels=0) == pytest.approx(loss(0.0, 5.0, num_lip_labels=0))
+    assert loss(1.0, 5.0) > 1.5 * loss(0.0, 5.0)
+
+
+def test_who_is_led_about_is_told_where_to():
+    led, other = (replace(take, is_led=is_led) for take, is_led in zip(heard(smooth_takes()[:2]), (True, False), strict=True))
+    angles = [windows.controls.present[:, 0, 2:] for windows in drawn([led])]
+    assert torch.cat(angles).all()
+    assert not torch.cat([windows.controls.present[:, 0, 2:] for windows in drawn([other])]).all()

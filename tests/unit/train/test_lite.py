@@ -9,6 +9,7 @@ from tests.unit.train.board import check_pictures
 from tests.unit.train.material import hear, portraits, small_preset, small_recipe, write_material
 from vivavoz.audio.features import AudioFeatures
 from vivavoz.data.corpus import Prepared, Reader
+from vivavoz.data.motion import COLUMN, MOTION
 from vivavoz.data.rig import Rig
 from vivavoz.data.rig_labels import in_units
 from vivavoz.engine.model import Model
@@ -16,7 +17,7 @@ from vivavoz.engine.weights import load
 from vivavoz.errors import DataError, OutputError
 from vivavoz.train import lite
 from vivavoz.train.checkpoint import load_part, read_progress
-from vivavoz.train.lite import make_takes, train_lite
+from vivavoz.train.lite import lead_about, make_takes, train_lite
 from vivavoz.train.logs import read_log
 from vivavoz.train.perceptual import choose_perceptual
 
@@ -167,3 +168,18 @@ def test_takes_are_performances_by_random_portraits():
     assert states == {0, 1, 2}
     again = make_takes([reader], portraits(), audio, hours=0.03, seed=0)
     assert all(np.array_equal(one.labels, two.labels) for one, two in zip(takes, again, strict=True))
+    led = make_takes([reader], portraits(), audio, hours=0.03, seed=0, led_share=0.5)
+    assert {take.is_led for take in led} == {True, False}
+    for take, same in zip(led, takes, strict=True):
+        assert np.array_equal(take.labels, same.labels) != take.is_led
+        np.testing.assert_allclose(np.degrees(take.wishes.head_pose[:, 0].numpy()), in_units(take.labels, "yaw"), atol=1e-3)
+
+
+def test_leading_about_moves_head_and_eyes_alone_and_keeps_to_what_they_can_do():
+    motion = np.zeros((2_000, len(MOTION)), np.float32)
+    led = lead_about(motion, np.random.default_rng(0))
+    moved = {name for name in MOTION if led[:, COLUMN[name]].any()}
+    assert moved == {"yaw", "pitch", "roll", "gaze_x", "gaze_y"}
+    assert 8 < np.abs(led[:, COLUMN["yaw"]]).max() <= 12
+    assert np.abs(led[:, COLUMN["gaze_x"]]).max() <= 0.9
+    assert not motion.any()

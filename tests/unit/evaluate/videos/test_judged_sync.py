@@ -19,12 +19,17 @@ from vivavoz.evaluate.videos.contrast import (
 from vivavoz.evaluate.videos.judge_trial import describe, try_capp, try_sync
 
 
-def toy(num_clips, num_frames, people=None, seed=0):
-    """Clips whose mouth is as bright, in a band, and whose head turns as far, as the sound is loud."""
+def toy(num_clips, num_frames, people=None, seed=0, temper=False):
+    """Clips whose mouth is as bright, in a band, and whose head turns as far, as the sound is loud.
+
+    With `temper` some clips are lively and some are calm throughout.
+    """
     rng = np.random.default_rng(seed)
     material = []
     for i in range(num_clips):
         loud = torch.from_numpy(np.convolve(rng.standard_normal(num_frames + 8), np.ones(2) / 2, "valid")[:num_frames]).float()
+        if temper:
+            loud = loud * float(rng.uniform(0.05, 2))
         mouths = torch.full((num_frames, 48, 48), 100.0) + torch.linspace(-20, 20, 48)[:, None]
         mouths[:, 16:32] += (60 * loud).clamp(-90, 90)[:, None, None]
         poses = torch.zeros(num_frames, 6)
@@ -81,9 +86,9 @@ def test_a_scorer_learns_what_belongs_together():
 
 
 def test_capp_learns_what_belongs_together():
-    config = ContrastConfig(minutes=1000, max_steps=120, clips_per_batch=8, windows_per_clip=1, learning_rate=1e-3)
-    encoders = train_capp(toy(40, 75), config)
-    trial = try_capp(encoders, toy(16, 75, seed=9))
+    config = ContrastConfig(minutes=1000, max_steps=80, clips_per_batch=8, windows_per_clip=1)
+    encoders = train_capp(toy(40, 75, temper=True), config)
+    trial = try_capp(encoders, toy(16, 75, seed=9, temper=True))
     assert trial.told_apart > 0.75
     assert trial.confidence > trial.confidence_elsewhere + 0.2
 

@@ -12,7 +12,7 @@ from vivavoz.cli import main
 from vivavoz.data.shards.archive import write_shard
 from vivavoz.data.shards.manifest import Manifest
 from vivavoz.errors import ConfigError, DataError
-from vivavoz.evaluate.reconstruction import to_pixels, to_video
+from vivavoz.evaluate.fidelity import rebuild, to_video
 from vivavoz.evaluate.videos import generation_tables, paper_tables, reconstruction_table
 from vivavoz.evaluate.videos.folders import evaluate_videos, pair_videos
 from vivavoz.evaluate.videos.generation_tables import GenerationRun, run_generation_table, settings_of
@@ -116,7 +116,7 @@ def test_reconstruction_as_a_stream_is_that_of_the_whole_clip(corpus, model, mon
     found = reconstruct(model, clip, 1)
     with torch.inference_mode():
         references = model.avatar(references_of(clip, 1), crop="none").references
-        whole = to_pixels(model.vae.decode(model.vae.encode(to_video(clip.frames)).mean, references).clamp(-1, 1))
+        whole = rebuild(model.vae, model.vae.encode(to_video(clip.frames)).mean, references)
     assert found.shape == clip.frames.shape == (9, 64, 64, 3)
     assert np.abs(whole.astype(int) - found).max() <= 1
 
