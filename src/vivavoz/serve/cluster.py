@@ -48,7 +48,7 @@ class StickyRouter(RequestRouter):
 
 def _place_of(request: PendingRequest) -> str | None:
     """The replica that a request's session is in, from its path or query."""
-    asked = request.args[0] if request.args else None
+    asked: Any = request.args[0]  # of HTTP and WebSockets always their scope, from Ray's own proxy
     scope = (pickle.loads(asked) if isinstance(asked, bytes) else asked).asgi_scope
     parts = scope["path"].split("/")
     session = parts[3] if parts[1:3] == ["v1", "sessions"] and len(parts) > 3 else ""
