@@ -31,7 +31,8 @@ import skimage.data
 import torch
 
 from end_to_end import SPEECH, Figures, commit, cpu_name, slug
-from vivavoz.client import LiveAvatar, connect, sound_of
+from server_process import ServerProcess
+from vivavoz.client import connect, sound_of
 from vivavoz.engine.generate import read_speech
 from vivavoz.media.image import write_image
 from vivavoz.serve.protocol import Metrics, OutputDropped, OutputFrame, ServerEvent, SessionMetrics
@@ -129,39 +130,6 @@ class Meter:
             self._is_open = False
 
 
-class ServerProcess:
-    """CPU time and memory of a process, read once a second. Nothing where there is no /proc."""
-
-    def __init__(self, pid: int | None) -> None:
-        self._folder = None if pid is None or not Path(f"/proc/{pid}").exists() else Path(f"/proc/{pid}")
-        self.at_s: list[float] = []
-        self.memory_mb: list[float] = []
-        self.cpu_s: list[float] = []
-
-    async def watch(self) -> None:
-        """Until cancelled."""
-        while self._folder is not None:
-            fields = (self._folder / "stat").read_text().rpartition(")")[2].split()
-            pages = int((self._folder / "statm").read_text().split()[1])
-            self.at_s.append(time.perf_counter())
-            self.cpu_s.append((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))
-            self.memory_mb.append(pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
-            await asyncio.sleep(1)
-
-    def figures(self) -> Figures | None:
-        """CPUs used and memory; its growth is that of the second half, when caches are warm."""
-        if len(self.at_s) < 4:
-            return None
-        half = len(self.at_s) // 2
-        growth = np.polyfit(self.at_s[half:], self.memory_mb[half:], 1)[0] * 60
-        return {
-            "cpus": round((self.cpu_s[-1] - self.cpu_s[0]) / (self.at_s[-1] - self.at_s[0]), 2),
-            "memory_mb": round(self.memory_mb[-1]),
-            "memory_most_mb": round(max(self.memory_mb)),
-            "memory_mb_per_minute": round(float(growth), 2),
-        }
-
-
 def main() -> None:
     options = parse()
     speech = sentence()
@@ -191,9 +159,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure a live server from its clients' side.")
-    parser.add_argument(
-        "--sessions", type=lambda text: [int(part) for part in text.split(",")], default=[1], help="such as 1,2,4"
-    )
+    parser.add_argument("--sessions", default="1", help="how many at once, such as 1,2,4")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long each number of sessions is measured")
     parser.add_argument("--soak", type=float, metavar="MINUTES", help="instead of --seconds, with figures of every minute")
     parser.add_argument("--model", default="lite", help="a preset, or a folder with weights")
@@ -267,7 +233,6 @@ async def run(url: str, token: str | None, pid: int | None, num_sessions: int, s
 
 
 def add_avatar(url: str, token: str | None) -> str:
-    """The demo's portrait."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     with tempfile.TemporaryDirectory() as folder:
         write_image(Path(folder) / "portrait.png", skimage.data.astronaut())
@@ -282,7 +247,12 @@ async def converse(url: str, token: str | None, avatar_id: str, seconds: float, 
     meter = Meter(time.perf_counter())
     ends_s = time.perf_counter() + seconds
     async with connect(url, avatar_id=avatar_id, token=token) as avatar:
-        reading = asyncio.create_task(read(avatar, meter))
+
+        async def read() -> None:
+            async for event in avatar:
+                meter.came(event, time.perf_counter())
+
+        reading = asyncio.create_task(read())
         try:
             while time.perf_counter() < ends_s and not reading.done():
                 meter.spoke(time.perf_counter())
@@ -301,12 +271,6 @@ async def converse(url: str, token: str | None, avatar_id: str, seconds: float, 
         if reading.done() and not reading.cancelled():
             reading.result()
     return meter
-
-
-async def read(avatar: LiveAvatar, meter: Meter) -> None:
-    """Count all that comes."""
-    async for event in avatar:
-        meter.came(event, time.perf_counter())
 
 
 def summary(meters: list[Meter], seconds: float) -> Figures:
@@ -360,7 +324,6 @@ def minutes(meters: list[Meter], process: ServerProcess, started_s: float) -> li
 
 
 def together(meters: list[Meter], name: str) -> list[float]:
-    """One list of all sessions' lists."""
     return [value for meter in meters for value in getattr(meter, name)]
 
 
@@ -373,18 +336,15 @@ def spread(values: list[float]) -> dict[str, float] | None:
 
 
 def cpu_seconds() -> float:
-    """Of this process."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
 
 def told(values: dict[str, float] | None, *names: str) -> str:
-    """`p50 / p99`, or a dash."""
     return "-" if values is None else " / ".join(f"{values[name]:.0f}" for name in names)
 
 
 def print_row(row: Figures, *, has_head: bool) -> None:
-    """One number of sessions; milliseconds."""
     if has_head:
         print(
             "| sessions | first frame, most | interval p50 / p95 / p99 | picture behind sound p50 / p99 / most "
@@ -404,7 +364,6 @@ def print_row(row: Figures, *, has_head: bool) -> None:
 
 
 def print_minutes(row: Figures) -> None:
-    """A soak, minute by minute."""
     print("\n| minute | frames | picture behind sound p50 / p99 / most | lateness p50 / most | memory, MB |")
     print("| ---: " * 5 + "|")
     for minute in row["minutes"]:
