@@ -37,7 +37,8 @@ def test_every_parameter_is_counted_once(preset: Preset, report: Report) -> None
     with META:
         model = Model(preset)
     assert report.parameters.encoder == num_parameters(model.vae.encoder)
-    assert report.parameters.decoder == num_parameters(model.vae.d1, model.vae.fusion, model.vae.head)
+    face_in = () if model.vae.face_in is None else (model.vae.face_in,)
+    assert report.parameters.decoder == num_parameters(model.vae.d1, model.vae.fusion, model.vae.head, *face_in)
     assert report.parameters.generator == num_parameters(model.generator)
     assert report.parameters.audio == num_parameters(model.audio)
     assert sum(stage.parameters for stage in report.stages) == num_parameters(model)

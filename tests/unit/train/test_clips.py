@@ -1,12 +1,10 @@
 import itertools
 
-import cv2
 import numpy as np
 import pytest
 import torch
 
 from tests.unit.train.material import clip_config, portraits
-from vivavoz.data.landmarks import OVAL
 from vivavoz.data.motion import COLUMN, MOTION, Motion
 from vivavoz.data.rig import Rig
 from vivavoz.data.rig_labels import LABELS
@@ -163,16 +161,3 @@ def test_the_flow_takes_the_frame_from_each_reference_outside_the_mask(mirrored,
 
     assert error(flow) < 0.35 * error(torch.zeros_like(flow))
     assert error(flow) < 0.5 * error(flow * torch.tensor([-1.0, 1])[:, None, None])
-
-
-def test_the_matte_is_reshaped_with_the_picture():
-    people = portraits()
-    mattes = np.zeros((2, 512, 512), np.uint8)
-    for matte, points in zip(mattes, people.landmarks, strict=True):
-        cv2.fillPoly(matte, [np.round(points[list(OVAL), :2]).astype(np.int32)], 255)
-    config = clip_config(reshape=0.2)
-    rig = AnimatedClips(people.images, people.landmarks, config, mattes=mattes)._rig(0, np.random.default_rng(5))
-    expected = np.zeros((512, 512), np.uint8)
-    cv2.fillPoly(expected, [np.round(rig.landmarks_px[list(OVAL), :2]).astype(np.int32)], 255)
-    assert rig.layers is not None
-    assert np.mean((rig.layers.cover > 128) != (expected > 128)) < 0.01

@@ -29,7 +29,7 @@ def test_every_phase_fits_the_preset():
 
 def test_clips_differ_from_phase_to_phase():
     recipe = lite_recipe()
-    seeds = [phase.clips.seed for phase in recipe.vae] + [recipe.encoder_clips.seed]
+    seeds = [phase.clips.deck.seed for phase in recipe.vae] + [recipe.encoder_clips.deck.seed, recipe.face.deck.seed]
     assert len(set(seeds)) == len(seeds)
 
 

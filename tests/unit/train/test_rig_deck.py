@@ -1,9 +1,11 @@
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
 from tests.unit.train.material import portraits
+from vivavoz.data.landmarks import OVAL
 from vivavoz.train.rig_deck import DeckConfig, RigDeck, reshaping
 
 
@@ -44,3 +46,15 @@ def test_hybrids_have_another_face_and_keep_their_landmarks():
         np.testing.assert_allclose(before.landmarks_px, rig.landmarks_px, atol=1e-3)
         np.testing.assert_array_equal(before.image[:40], rig.image[:40])
     assert any(np.abs(rig.image.astype(int) - before.image).max() > 3 for rig in mixed for before in plain[:1])
+
+
+def test_the_matte_is_reshaped_with_the_picture():
+    people = portraits()
+    mattes = np.zeros((2, 512, 512), np.uint8)
+    for matte, points in zip(mattes, people.landmarks, strict=True):
+        cv2.fillPoly(matte, [np.round(points[list(OVAL), :2]).astype(np.int32)], 255)
+    (rig,) = RigDeck(replace(people, mattes=mattes), DeckConfig(reshape=0.2, num_rigs=1)).rigs(0)
+    expected = np.zeros((512, 512), np.uint8)
+    cv2.fillPoly(expected, [np.round(rig.landmarks_px[list(OVAL), :2]).astype(np.int32)], 255)
+    assert rig.layers is not None
+    assert np.mean((rig.layers.cover > 128) != (expected > 128)) < 0.01
