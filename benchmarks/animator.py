@@ -24,9 +24,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from vivavoz.audio.espeak import VARIANTS, Voice
 from vivavoz.audio.reading import read_audio
 from vivavoz.data.corpus import Portraits, Reader, prepare_portraits, prepare_speech
-from vivavoz.data.espeak import VARIANTS, Voice, speak
+from vivavoz.data.espeak import speak
 from vivavoz.data.landmarks import face_mesh
 from vivavoz.data.performance import perform
 from vivavoz.data.phonemes import Phoneme, align, recognise

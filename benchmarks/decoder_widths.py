@@ -11,7 +11,6 @@ from itertools import product
 
 from vivavoz.engine.accounting import decoder_cost
 from vivavoz.vae.config import paper_vae_config
-from vivavoz.vae.decoder import TEMPORAL_FACTORS
 
 TARGET = 406e6
 TOLERANCE = 0.02
@@ -26,7 +25,7 @@ def decoder2_by_formula(widths: Widths, c_in: int) -> tuple[int, float]:
     """Parameters and GFLOP per picture of D2 with two residual blocks a stage and kernels of 3."""
     parameters, flop = 0, 0.0
     side, rate = SIDE_PX // 16, 1 / 4  # features at 1/16, a quarter of the pictures' rate
-    for c, temporal in zip(widths, TEMPORAL_FACTORS, strict=True):
+    for c, temporal in zip(widths, paper_vae_config().temporal_factors, strict=True):
         parameters += 27 * c_in * 4 * c + 4 * c
         flop += 2 * 27 * c_in * 4 * c * side**2 * rate
         side *= 2
