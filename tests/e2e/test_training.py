@@ -37,7 +37,8 @@ def test_from_two_folders_to_a_video(material, monkeypatch, capsys):
     weights = material / "run" / "weights"
     printed = capsys.readouterr()
     assert printed.out.startswith(str(weights))
-    assert "clips for the encoder" in printed.err
+    assert "the perceptual loss is" in printed.err
+    assert "vae-1, step 1: " in printed.err
     assert {path.name for path in weights.iterdir()} == {"config.json", "vae.safetensors", "generator.safetensors"}
     video = material / "video.mp4"
     portrait, speech = material / "portraits" / "a.png", material / "speech" / "0.wav"
