@@ -60,6 +60,7 @@ def test_people_held_back_are_measured_on(held):
     assert 0 < copy.l1 < 0.5
 
 
+@pytest.mark.slow
 def test_every_arm_is_trained_once_and_a_killed_run_goes_on(shards, held, tmp_path):
     class Killed(Exception):
         pass
