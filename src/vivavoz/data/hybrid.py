@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from vivavoz.data import landmarks as lm
 from vivavoz.data.matte import Matte
-from vivavoz.data.rig_mesh import ring_points
-from vivavoz.data.warp import PORTRAIT_SIZE_PX, sample, warp_mesh
+from vivavoz.data.warp import PORTRAIT_SIZE_PX, portrait_mesh, sample, warp_mesh
 
 _FEATHER = 0.045
 """Softness of the seam, as a share of the face's height."""
@@ -51,14 +50,14 @@ def blend_faces(mine: Face, other: Face, *, skin: float, shape: float) -> Face:
     if abs(mine.gap - other.gap) > _LARGEST_GAP:
         shape = 0.0
     points = mine.landmarks + np.float32(shape) * (_aligned(other.landmarks, mine.landmarks) - mine.landmarks)
-    vertices, height = _vertices(points), mine.height_px
+    vertices, height = portrait_mesh(points), mine.height_px
     image, matte = mine.image, mine.matte
     if shape:
-        own = warp_mesh(vertices, _vertices(mine.landmarks)[:, :2], PORTRAIT_SIZE_PX, 0, height).source
+        own = warp_mesh(vertices, portrait_mesh(mine.landmarks)[:, :2], PORTRAIT_SIZE_PX, 0, height).source
         image = np.clip(sample(image, own, sharp=True) + 0.5, 0, 255).astype(np.uint8)
         if matte is not None:
             matte = np.clip(sample(matte, own, sharp=False) + 0.5, 0, 255).astype(np.uint8)
-    source = warp_mesh(vertices, _vertices(other.landmarks)[:, :2], PORTRAIT_SIZE_PX, 0, height).source
+    source = warp_mesh(vertices, portrait_mesh(other.landmarks)[:, :2], PORTRAIT_SIZE_PX, 0, height).source
     laid = sample(other.image, source, sharp=False)
     inside = np.zeros(image.shape[:2], np.float32)
     outline = points[list(lm.OVAL), :2]
@@ -71,11 +70,6 @@ def blend_faces(mine: Face, other: Face, *, skin: float, shape: float) -> Face:
     soft = cv2.blur(cv2.erode(inside, np.ones((radius, radius))), (2 * radius + 1, 2 * radius + 1))
     blended = base + skin * np.asarray(soft)[..., None] * (laid - base)
     return Face(np.clip(blended + 0.5, 0, 255).astype(np.uint8), points.astype(np.float32), matte)
-
-
-def _vertices(landmarks: NDArray[np.float32]) -> NDArray[np.float64]:
-    skin = landmarks[: lm.NUM_SKIN_LANDMARKS].astype(np.float64)
-    return np.concatenate([skin, ring_points(skin, reach=1.1 * PORTRAIT_SIZE_PX)])
 
 
 def _aligned(points: NDArray[np.float32], target: NDArray[np.float32]) -> NDArray[np.float32]:

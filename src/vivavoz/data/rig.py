@@ -21,9 +21,9 @@ from vivavoz.data.motion import COLUMN, MOTION
 from vivavoz.data.mouth import Mouth, measure_mouth
 from vivavoz.data.openings import draw_eyeball, draw_mouth
 from vivavoz.data.rig_labels import measure_labels
-from vivavoz.data.rig_mesh import NUM_RING_POINTS, ring_points
+from vivavoz.data.rig_mesh import NUM_RING_POINTS
 from vivavoz.data.smoothstep import smoothstep
-from vivavoz.data.warp import PORTRAIT_SIZE_PX, backward_flow, pixel_centres, sample, warp_mesh
+from vivavoz.data.warp import PORTRAIT_SIZE_PX, backward_flow, pixel_centres, portrait_mesh, sample, warp_mesh
 from vivavoz.errors import DataError
 
 _SMALL_SIZE_PX: Final = 256
@@ -104,8 +104,7 @@ class Rig:
         layers = None if matte is None else Layers.of(image, matte)
         head = fit_head(points)
         neutral = head.to_head(points)
-        skin = points[: lm.NUM_SKIN_LANDMARKS].astype(np.float64)
-        vertices = np.concatenate([skin, ring_points(skin, reach=1.1 * PORTRAIT_SIZE_PX)])
+        vertices = portrait_mesh(points)
         return cls(
             image=image,
             soft_image=_prefiltered(image, _SMALL_SIZE_PX),

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivavoz.data import landmarks as lm
-from vivavoz.data.rig_mesh import NUM_VERTICES, num_ring_triangles, opening_triangles, triangles
+from vivavoz.data.rig_mesh import NUM_VERTICES, num_ring_triangles, opening_triangles, ring_points, triangles
 
 PORTRAIT_SIZE_PX: Final = 512
 _SUBPIXEL_BITS: Final = 4
@@ -28,6 +28,12 @@ class MeshWarp:
     """Portrait coordinates each pixel comes from, (S, S, 2)."""
     uv: Floats
     """Place on the mean face, (flow_size, flow_size, 2) in [-1, 1], and a face mask, together (flow_size, flow_size, 3)."""
+
+
+def portrait_mesh(landmarks: Floats) -> NDArray[np.float64]:
+    """The mesh at rest, (V, 3), of a portrait with landmarks (478, 3) in pixels: its skin, and the rings around it."""
+    skin = landmarks[: lm.NUM_SKIN_LANDMARKS].astype(np.float64)
+    return np.concatenate([skin, ring_points(skin, reach=1.1 * PORTRAIT_SIZE_PX)])
 
 
 def warp_mesh(moved: NDArray[np.float64], sampled: NDArray[np.float64], size: int, flow_size: int, face_px: float) -> MeshWarp:

@@ -96,6 +96,7 @@ class Conversation:
             raise ConfigError(f"seed is {seed}, expected a whole number from 0 to 2**63 - 1: choose another")
         self.sampling = sampling
         self.references = references
+        self._model, self._runtime = model, model.runtime
         self._config = config
         self._controls: Wishes | None = None
         self.controls = controls

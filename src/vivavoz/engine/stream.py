@@ -7,11 +7,7 @@ from collections.abc import Iterator
 from numpy.typing import ArrayLike
 
 from vivavoz.engine.blocks import make_blocks
-from vivavoz.engine.controls import Wishes
 from vivavoz.engine.conversation import Conversation, Frame
-from vivavoz.engine.model import Model
-from vivavoz.presets import SamplingConfig
-from vivavoz.vae.vae import References
 
 
 class Stream(Conversation):
@@ -27,29 +23,6 @@ class Stream(Conversation):
     How the sound is cut into chunks changes nothing in the pictures. A stream belongs to one thread at a time; streams do not
     disturb one another.
     """
-
-    def __init__(
-        self,
-        model: Model,
-        references: References,
-        *,
-        sampling: SamplingConfig,
-        seed: int,
-        sample_rate_hz: int,
-        num_channels: int,
-        controls: Wishes | None,
-    ) -> None:
-        super().__init__(
-            model,
-            references,
-            sampling=sampling,
-            seed=seed,
-            sample_rate_hz=sample_rate_hz,
-            num_channels=num_channels,
-            controls=controls,
-        )
-        self._model = model
-        self._runtime = model.runtime
 
     def push(self, chunk: ArrayLike) -> Iterator[Frame]:
         """Take in sound, and give the pictures it completes.

@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from vivavoz.audio.silero import load_voice_detector
 from vivavoz.errors import ConfigError, ServeError
 from vivavoz.serve.protocol import TurnDetection
 from vivavoz.serve.sound import Pcm, RateConverter
@@ -105,13 +106,8 @@ def _thread() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, thread_name_prefix="vivavoz-hearing")
 
 
-@functools.cache
 def _silero() -> Any:
-    num_threads = torch.get_num_threads()
     try:
-        from silero_vad import load_silero_vad
+        return load_voice_detector()
     except ImportError as error:
         raise ConfigError("no silero-vad to hear the user with; expected it: pip install 'vivavoz[serve]'") from error
-    finally:
-        torch.set_num_threads(num_threads)  # the package sets it to one when it is imported
-    return load_silero_vad()

@@ -3,13 +3,13 @@
 Legend: N samples at 16 kHz, F pictures at 25 a second.
 """
 
-import functools
 from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vivavoz.audio.silero import load_voice_detector
 from vivavoz.errors import DataError
 from vivavoz.timing import FRAME_RATE, SAMPLE_RATE_HZ
 
@@ -33,13 +33,8 @@ def voice_activity(samples: NDArray[np.float32], num_frames: int) -> NDArray[np.
     return np.interp((np.arange(num_frames) + 0.5) / FRAME_RATE, middles_s, likely).astype(np.float32)
 
 
-@functools.cache
 def _model() -> Any:
-    num_threads = torch.get_num_threads()
     try:
-        from silero_vad import load_silero_vad
+        return load_voice_detector()
     except ImportError as error:
         raise DataError("no silero-vad to hear voices with; expected it: pip install 'vivavoz[data]'") from error
-    finally:
-        torch.set_num_threads(num_threads)  # the package sets it to one when it is imported
-    return load_silero_vad()
