@@ -77,7 +77,7 @@ def decoder_losses(
     frames = pictures(clips.frames).transpose(1, 2)
     references = vae.encode_references(pictures(clips.references), latents=reference_latents)
     references = references.repeat(frames.shape[0] // references.latents.shape[0])
-    fields = vae.warp_fields(z, references)
+    fields = vae.warp_fields(z, references).float()
     region = clips.region
     small = 1 + (settings.eye_weight - 1) * (region == 1) + (settings.mouth_weight - 1) * (region == 2)
     parts: dict[str, Tensor] = {}
