@@ -124,7 +124,7 @@ class Conversation:
         self.num_latents = 0
         """Latent frames made."""
         self.rng = torch.Generator().manual_seed(seed)
-        self.flow_times = flow_times(sampling.num_steps, shift=sampling.timestep_shift, device=model.device)
+        self._keep_times(sampling)
         with torch.inference_mode():
             self.state = _start(model, references, sampling)
 
@@ -171,7 +171,13 @@ class Conversation:
         """
         if num_steps != self.sampling.num_steps:
             self.sampling = replace(self.sampling, num_steps=num_steps)
-            self.flow_times = flow_times(num_steps, shift=self.sampling.timestep_shift, device=self.flow_times.device)
+            self._keep_times(self.sampling)
+
+    @torch.inference_mode()
+    def _keep_times(self, sampling: SamplingConfig) -> None:
+        """The sampler's times, the last of which is the clean pass's, and what they say to the generator's layers."""
+        self.flow_times = flow_times(sampling.num_steps, shift=sampling.timestep_shift, device=self._model.device)
+        self.modulations = self._model.generator.modulations(self.flow_times)
 
     def interrupt(self) -> Interruption:
         """Drop all sound that has not become pictures, and all pictures not taken; the stream, also a flushed one, goes on.

@@ -17,6 +17,7 @@ from torch import Tensor
 from vivavoz.engine.cpu_compose import compose_in_8_bits, photos_in_8_bits
 from vivavoz.errors import ConfigError
 from vivavoz.generator.state import CacheRead, GeneratorState
+from vivavoz.generator.transformer import Modulations
 from vivavoz.vae.config import VAEConfig
 from vivavoz.vae.vae import VAE, DecoderState, References
 from vivavoz.vae.warp import compose
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 RuntimeName = Literal["auto", "eager", "cpu", "compiled"]
 RUNTIME_NAMES: tuple[RuntimeName, ...] = get_args(RuntimeName)
 
-VelocityStep = Callable[[Tensor, Tensor, Tensor, GeneratorState], Tensor]
-GuidanceStep = Callable[[Tensor, Tensor, Tensor, GeneratorState], tuple[Tensor, Tensor, Tensor]]
-WriteStep = Callable[[Tensor, GeneratorState], None]
+VelocityStep = Callable[[Tensor, Tensor, Tensor | Modulations, GeneratorState], Tensor]
+GuidanceStep = Callable[[Tensor, Tensor, Tensor | Modulations, GeneratorState], tuple[Tensor, Tensor, Tensor]]
+WriteStep = Callable[[Tensor, GeneratorState, Modulations], None]
 DecodeStep = Callable[[Tensor, References, DecoderState], Tensor]
 
 
