@@ -7,6 +7,7 @@ B rows, M references, T frames, h w the fields' size, H W the pictures'.
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from vivavoz.media.image import Pixels
 from vivavoz.vae.warp import WarpFields
@@ -22,10 +24,16 @@ from vivavoz.vae.warp import WarpFields
 Array = NDArray[np.float32]
 
 
+_PHOTOS: MutableMapping[Tensor, Pixels] = WeakTensorKeyDictionary()
+"""A session's photographs are the same for every block."""
+
+
 def photos_in_8_bits(photos: Tensor) -> Pixels:
-    """References (B, M, 3, H, W) in [-1, 1] as pictures (B, M, H, W, 3) uint8."""
-    levels = (photos.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
-    return levels.permute(0, 1, 3, 4, 2).contiguous().numpy()
+    """References (B, M, 3, H, W) in [-1, 1] as pictures (B, M, H, W, 3) uint8; of one tensor always the same array."""
+    if photos not in _PHOTOS:
+        levels = (photos.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
+        _PHOTOS[photos] = levels.permute(0, 1, 3, 4, 2).contiguous().numpy()
+    return _PHOTOS[photos]
 
 
 def compose_in_8_bits(fields: WarpFields, photos: Pixels) -> Tensor:
@@ -44,6 +52,9 @@ def compose_in_8_bits(fields: WarpFields, photos: Pixels) -> Tensor:
         fields_of_frame = (flow_BTMhw2[row, t], light_BTMhw[row, t], paint_BThw3[row, t], mask_BThw[row, t])
         pictures[row, t] = _frame(*fields_of_frame, photos[row], here)
 
+    if batch_size * num_frames == 1:
+        make(0, 0)
+        return torch.from_numpy(pictures)
     jobs = [partial(make, row, t) for row in range(batch_size) for t in range(num_frames)]
     # A thread for every picture in the making: OpenCV lets others run meanwhile, and only some of its steps share their work.
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:

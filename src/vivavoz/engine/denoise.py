@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -32,12 +32,15 @@ def denoise(
     generator: Generator,
     runtime: Runtime,
     sampling: SamplingConfig,
-    modulations: Sequence[Modulations] | None = None,
+    modulations: tuple[Modulations, ...] | None = None,
 ) -> Tensor:
     """Sample the next block, `(B, C, k, H, W)`: Euler steps along `flow_times` from `noise`; `state` is only read.
 
     `modulations`: `generator.modulations(flow_times)`, if they are there.
     """
+    if runtime.denoise is not None:
+        known = generator.modulations(flow_times) if modulations is None else modulations
+        return runtime.denoise(noise, conditions, flow_times, state, sampling, known)
 
     def unguided(z: Tensor, time: Tensor | Modulations) -> Tensor:
         return runtime.velocity(z, conditions, time, state)

@@ -16,8 +16,10 @@ from torch import Tensor
 
 from vivavoz.engine.cpu_compose import compose_in_8_bits, photos_in_8_bits
 from vivavoz.errors import ConfigError
+from vivavoz.generator.generator import Generator
 from vivavoz.generator.state import CacheRead, GeneratorState
 from vivavoz.generator.transformer import Modulations
+from vivavoz.presets import SamplingConfig
 from vivavoz.vae.config import VAEConfig
 from vivavoz.vae.vae import VAE, DecoderState, References
 from vivavoz.vae.warp import compose
@@ -25,12 +27,23 @@ from vivavoz.vae.warp import compose
 if TYPE_CHECKING:
     from vivavoz.engine.model import Model
 
-RuntimeName = Literal["auto", "eager", "cpu", "compiled"]
+RuntimeName = Literal[
+    "auto",
+    "eager",
+    "cpu",
+    "openvino",
+    "openvino-int8",
+    "compiled",
+    "cuda-graphs",
+    "cuda-graphs-compiled",
+    "cuda-graphs-fp8",
+]
 RUNTIME_NAMES: tuple[RuntimeName, ...] = get_args(RuntimeName)
 
 VelocityStep = Callable[[Tensor, Tensor, Tensor | Modulations, GeneratorState], Tensor]
 GuidanceStep = Callable[[Tensor, Tensor, Tensor | Modulations, GeneratorState], tuple[Tensor, Tensor, Tensor]]
 WriteStep = Callable[[Tensor, GeneratorState, Modulations], None]
+DenoiseStep = Callable[[Tensor, Tensor, Tensor, GeneratorState, SamplingConfig, tuple[Modulations, ...]], Tensor]
 DecodeStep = Callable[[Tensor, References, DecoderState], Tensor]
 
 
@@ -53,6 +66,8 @@ class Runtime:
     """`decode_pictures` of every later block."""
     batch_size: Callable[[int], int]
     """Of so many rows, how many to run as one batch, at least 1."""
+    denoise: DenoiseStep | None = None
+    """`engine.denoise.denoise` as one step, where a runtime has more to offer than its velocities one by one."""
 
 
 def make_runtime(model: Model, name: RuntimeName) -> Runtime:
@@ -66,6 +81,14 @@ def make_runtime(model: Model, name: RuntimeName) -> Runtime:
         name, _ = fastest_runtime(model.device, model.preset.vae)
     if name == "cpu":
         return cpu_runtime(model)
+    if name in ("openvino", "openvino-int8"):
+        from vivavoz.engine.openvino_runtime import openvino_runtime
+
+        return openvino_runtime(model, int8=name == "openvino-int8")
+    if name.startswith("cuda-graphs"):
+        from vivavoz.engine.cuda_graphs import cuda_graphs_runtime
+
+        return cuda_graphs_runtime(model, is_compiled=name == "cuda-graphs-compiled", float8=name == "cuda-graphs-fp8")
     return compiled_runtime(model) if name == "compiled" else eager_runtime(model)
 
 
@@ -78,9 +101,9 @@ def fastest_runtime(device: torch.device, vae: VAEConfig) -> tuple[RuntimeName, 
     return "eager", "nothing else starts at once on this device; compiled takes minutes to start, and is faster then"
 
 
-def eager_runtime(model: Model) -> Runtime:
-    """Every step as it stands."""
-    generator, decode = model.generator, _decoder(model.vae)
+def eager_runtime(model: Model, generator: Generator | None = None) -> Runtime:
+    """Every step as it stands, with another `generator` than the model's if one is given."""
+    generator, decode = generator or model.generator, _decoder(model.vae)
     return Runtime(
         name="eager",
         cache_read=CacheRead.FILLED,
@@ -125,17 +148,23 @@ def compiled_runtime(model: Model) -> Runtime:
         raise ConfigError(
             "the compiled runtime found no C++ compiler; install one (g++), name it in CXX, or use the eager runtime"
         )
-    generator, decode = model.generator, _decoder(model.vae)
-    return Runtime(
+    return replace(
+        compiled_steps(eager_runtime(model)),
         name="compiled",
         cache_read=CacheRead.MASKED,
-        velocity=torch.compile(generator.velocity, fullgraph=True, dynamic=False),
-        guidance_velocities=torch.compile(generator.guidance_velocities, fullgraph=True, dynamic=False),
-        write_context=torch.compile(generator.write_context, fullgraph=True, dynamic=False),
-        decode_first=decode,
-        decode=torch.compile(decode, fullgraph=True, dynamic=False),
         # Every size is compiled anew: powers of two keep them few.
         batch_size=lambda num_rows: 1 if model.device.type == "cpu" else 1 << num_rows.bit_length() - 1,
+    )
+
+
+def compiled_steps(steps: Runtime) -> Runtime:
+    """`steps` with those of the steady state compiled when they are first run."""
+    return replace(
+        steps,
+        velocity=torch.compile(steps.velocity, fullgraph=True, dynamic=False),
+        guidance_velocities=torch.compile(steps.guidance_velocities, fullgraph=True, dynamic=False),
+        write_context=torch.compile(steps.write_context, fullgraph=True, dynamic=False),
+        decode=torch.compile(steps.decode, fullgraph=True, dynamic=False),
     )
 
 

@@ -39,9 +39,10 @@ def _rebuilt(tree: Any, tensors: Iterator[Tensor]) -> Any:
     if children is None:
         return tree
     made = [_rebuilt(child, tensors) for child in children]
+    kind: Any = type(tree)
     if is_dataclass(tree):
-        return type(tree)(**dict(zip((field.name for field in fields(tree)), made, strict=True)))  # type: ignore[operator]
-    return type(tree)(*made) if hasattr(tree, "_fields") else type(tree)(made)
+        return kind(**dict(zip((field.name for field in fields(tree)), made, strict=True)))
+    return kind(*made) if hasattr(tree, "_fields") else kind(made)
 
 
 def _children(tree: Any) -> list[Any] | None:

@@ -200,9 +200,7 @@ class Generator(nn.Module):
         """
         return tuple(self.transformer.modulations(_per_frame(time)) for time in flow_times.unbind())
 
-    def velocity(
-        self, z_block: Tensor, conditions: Tensor, flow_time: Tensor | Modulations, state: GeneratorState
-    ) -> Tensor:
+    def velocity(self, z_block: Tensor, conditions: Tensor, flow_time: Tensor | Modulations, state: GeneratorState) -> Tensor:
         """Velocity of the next block, fully conditioned; the state is only read.
 
         `z_block` is `(B, C, k, H, W)` at `flow_time`, a tensor `()`, `(B,)` or `(B, k)`, or its `modulations`; `conditions` is
@@ -215,8 +213,8 @@ class Generator(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The three velocities of equation (I): full, without audio, without references; one pass, the state is only read.
 
-        Arguments as for `velocity`, except that a tensor `flow_time` is `()`. The branch without audio shares the full branch's cache.
-        Raises `ConfigError` for a state made without guidance.
+        Arguments as for `velocity`, except that a tensor `flow_time` is `()`. The branch without audio shares the full
+        branch's cache. Raises `ConfigError` for a state made without guidance.
         """
         if state.no_reference is None:
             raise ConfigError("got a state without guidance, expected one with: make it with init_state(guidance=True)")
