@@ -162,10 +162,15 @@ def record_cuda_graph(fill: Run, run: Run) -> tuple[Callable[[], None], Any]:
     return graph.replay, result
 
 
+def lacks_float8() -> str | None:
+    """What is missing for float8, as the line to show; None if nothing is."""
+    return "torchao not installed: pip install 'vivavoz[fp8]'" if importlib.util.find_spec("torchao") is None else None
+
+
 def check_float8(model: Model) -> None:
     """Raise `ConfigError` where float8 cannot work."""
-    if importlib.util.find_spec("torchao") is None:
-        raise ConfigError("the cuda-graphs-fp8 runtime needs torchao: pip install 'vivavoz[fp8]'")
+    if missing := lacks_float8():
+        raise ConfigError(f"the cuda-graphs-fp8 runtime cannot start: {missing}")
     if model.dtype != torch.bfloat16:
         raise ConfigError(
             f"the cuda-graphs-fp8 runtime needs a bfloat16 model, got {str(model.dtype).removeprefix('torch.')}: "

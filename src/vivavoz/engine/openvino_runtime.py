@@ -18,7 +18,6 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 from functools import partial
@@ -33,7 +32,7 @@ from torch import Tensor, nn
 
 import vivavoz
 from vivavoz.config_json import to_plain
-from vivavoz.engine.cpu_compose import compose_in_8_bits, photos_in_8_bits
+from vivavoz.engine.cpu_compose import compose_in_8_bits, in_turn, photos_in_8_bits
 from vivavoz.engine.runtime import Runtime, eager_runtime
 from vivavoz.engine.trees import tensors_of, with_tensors
 from vivavoz.errors import ConfigError
@@ -93,9 +92,7 @@ def openvino_runtime(model: Model, *, int8: bool) -> Runtime:
             constant = [tensor[row : row + 1].numpy() for tensor in session]
             for picture in codes[row : row + 1].split(1, dim=2):
                 jobs.append(partial(make, [picture.contiguous().numpy(), *constant], photos[row : row + 1]))
-        with ThreadPoolExecutor(makers.num_threads) as threads:
-            pictures = [done.result() for done in [threads.submit(job) for job in jobs]]
-        return torch.cat(pictures, dim=1).unflatten(1, (len(codes), -1)).squeeze(0)
+        return torch.cat(in_turn(jobs), dim=1).unflatten(1, (len(codes), -1)).squeeze(0)
 
     return replace(eager_runtime(model), name=name, decode_first=decode, decode=decode)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""How the steps of a block are run: as they stand, with a CPU's shortcuts, or compiled.
+"""How the steps of a block are run: as they stand, with a CPU's shortcuts, by OpenVINO, compiled, or as CUDA graphs.
 
 `B C k H W` latent blocks, `B T H W 3` pictures.
 """
@@ -9,12 +9,14 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from vivavoz.engine.cpu_compose import compose_in_8_bits, photos_in_8_bits
+from vivavoz.engine.runtime_names import RUNTIME_NAMES as RUNTIME_NAMES
+from vivavoz.engine.runtime_names import RuntimeName as RuntimeName
 from vivavoz.errors import ConfigError
 from vivavoz.generator.generator import Generator
 from vivavoz.generator.state import CacheRead, GeneratorState
@@ -26,19 +28,6 @@ from vivavoz.vae.warp import compose
 
 if TYPE_CHECKING:
     from vivavoz.engine.model import Model
-
-RuntimeName = Literal[
-    "auto",
-    "eager",
-    "cpu",
-    "openvino",
-    "openvino-int8",
-    "compiled",
-    "cuda-graphs",
-    "cuda-graphs-compiled",
-    "cuda-graphs-fp8",
-]
-RUNTIME_NAMES: tuple[RuntimeName, ...] = get_args(RuntimeName)
 
 VelocityStep = Callable[[Tensor, Tensor, Tensor | Modulations, GeneratorState], Tensor]
 GuidanceStep = Callable[[Tensor, Tensor, Tensor | Modulations, GeneratorState], tuple[Tensor, Tensor, Tensor]]
@@ -98,7 +87,30 @@ def fastest_runtime(device: torch.device, vae: VAEConfig) -> tuple[RuntimeName, 
         return "cpu", "on a CPU most of the time goes into bending photographs, which OpenCV does in 8 bits"
     if device.type == "cpu":
         return "eager", "the shortcuts for CPUs are the reference warp's, and this preset paints"
-    return "eager", "nothing else starts at once on this device; compiled takes minutes to start, and is faster then"
+    return "eager", "the others take seconds to minutes to start, and have not been measured on a GPU yet"
+
+
+def obstacles(device: torch.device, vae: VAEConfig) -> dict[RuntimeName, str | None]:
+    """Every runtime but `auto`, and what keeps it from running a preset with `vae` on `device`; None: nothing does."""
+    from vivavoz.engine.cuda_graphs import lacks_float8
+    from vivavoz.engine.openvino_runtime import lacks, sees_single_pictures
+
+    on_cpu, on_cuda = device.type == "cpu", device.type == "cuda"
+    needs_cpu = None if on_cpu else "for CPUs"
+    needs_cuda = None if on_cuda else "needs a CUDA device"
+    needs_compiler = None if has_compiler() else "no C++ compiler found"
+    paints = None if vae.warp is not None else "for presets with a reference warp"
+    remembers = None if sees_single_pictures(vae) else "for presets whose decoder sees single pictures"
+    return {
+        "eager": None,
+        "cpu": needs_cpu or paints,
+        "openvino": needs_cpu or remembers or lacks(int8=False),
+        "openvino-int8": needs_cpu or remembers or lacks(int8=True),
+        "compiled": needs_compiler,
+        "cuda-graphs": needs_cuda,
+        "cuda-graphs-compiled": needs_cuda or needs_compiler,
+        "cuda-graphs-fp8": needs_cuda or needs_compiler or lacks_float8(),
+    }
 
 
 def eager_runtime(model: Model, generator: Generator | None = None) -> Runtime:

@@ -11,7 +11,7 @@ def test_a_stream_and_its_references_survive_being_flattened() -> None:
     state = avatar.stream().state.generator
     for tree in (state, avatar.references, avatar.model.generator.modulations(torch.tensor([0.5, 0.0]))):
         tensors = tensors_of(tree)
-        assert len(tensors) > 3
+        assert len(tensors) >= 3
         again = with_tensors(tree, [tensor + 1 for tensor in tensors])
         assert type(again) is type(tree)
         for before, after in zip(tensors, tensors_of(again), strict=True):
