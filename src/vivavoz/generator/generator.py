@@ -309,7 +309,7 @@ class Generator(nn.Module):
         features, own = self.transformer(
             self._tokens(z_block, conditions, ~started),
             flow_time,
-            rotation_within(times, self.config.window_latents, (height, width), self.config.head_dim),
+            rotation_within(times, self.config.window_latents + num_latents, (height, width), self.config.head_dim),
             pasts=[context.past(tokens_per_latent, num_latents * tokens_per_latent, filled) for context in contexts],
         )
         return features, own
