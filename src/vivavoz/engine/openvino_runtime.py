@@ -14,10 +14,12 @@ import importlib.metadata
 import importlib.util
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import warnings
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 from functools import partial
@@ -200,15 +202,14 @@ def _exported(model: Model, num_references: int) -> Any:
 def _in_8_bits(graph: Any, inputs: list[list[NDArray[np.float32]]]) -> Any:
     import nncf
 
-    return nncf.quantize(
-        graph, nncf.Dataset(inputs), preset=nncf.QuantizationPreset.MIXED, subset_size=len(inputs), fast_bias_correction=True
-    )
+    with redirect_stdout(sys.stderr):  # it shows its progress, and stdout is the caller's
+        return nncf.quantize(graph, nncf.Dataset(inputs), preset=nncf.QuantizationPreset.MIXED, subset_size=len(inputs))
 
 
 def calibration_inputs(model: Model, num_references: int) -> list[list[NDArray[np.float32]]]:
     """What the decoder is given while `model` lets a public-domain portrait speak a synthetic sound: always the same.
 
-    Of each of `CALIBRATION_PICTURES` pictures its code and the session's tensors.
+    Of each of `CALIBRATION_PICTURES` pictures, evenly apart, its code and the session's tensors.
     """
     import skimage.data
 
@@ -230,9 +231,9 @@ def calibration_inputs(model: Model, num_references: int) -> list[list[NDArray[n
         model.runtime = runtime
     with torch.inference_mode():
         codes = model.vae.codes_of(torch.cat(latents, dim=2))
-    step = max(1, codes.shape[2] // CALIBRATION_PICTURES)
+    chosen = np.linspace(0, codes.shape[2] - 1, CALIBRATION_PICTURES).astype(int).tolist()
     session = [tensor.contiguous().numpy() for tensor in tensors_of(_of_session(avatar.references))]
-    return [[codes[:, :, t : t + 1].contiguous().numpy(), *session] for t in range(0, codes.shape[2], step)]
+    return [[codes[:, :, t : t + 1].contiguous().numpy(), *session] for t in chosen]
 
 
 def _syllables(num_samples: int) -> NDArray[np.float32]:
