@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -95,6 +96,8 @@ def run_bench(
             left_out[name] = str(error)
         else:
             speeds.append(measure(model, plan))
+        del model  # it is in a circle with its runtime, and the next one may not fit beside it
+        gc.collect()
     if not speeds:
         raise ConfigError("; ".join(left_out.values()))
     report = count_only(name_or_path, plan, dtype=dtype)
@@ -157,7 +160,7 @@ def _speeds(report: BenchReport) -> Table:
     for speed in report.speeds:
         spreads = (speed.generating_ms, speed.decoding_ms, speed.first_picture_ms, speed.later_picture_ms)
         table.add_row(
-            speed.runtime,
+            speed.runtime + (f", {speed.rows_at_once} at a time" if report.sessions > 1 else ""),
             f"{speed.fps:,.1f}",
             *(f"{spread.p50:,.1f} / {spread.p95:,.1f}" for spread in spreads),
             f"{speed.session_mb:,.1f} MB",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -7,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from tests.models import images, lively_model, play, portrait, speech, tiniest
 from vivavoz.bench.clock import clocked, spread_ms
@@ -48,15 +48,16 @@ def test_blocks_stand_behind_the_fullest_window(monkeypatch: pytest.MonkeyPatch)
     seen: list[tuple[str, int, int]] = []
     runtime = model().runtime
 
-    def velocity(z: Tensor, conditions: Tensor, flow_time: Tensor, state: GeneratorState) -> Tensor:
-        seen.append(("step", state.window_latents, int(state.full.filled_latents)))
-        return runtime.velocity(z, conditions, flow_time, state)
+    def told(what: str, step: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            state = next(one for one in arguments if isinstance(one, GeneratorState))
+            seen.append((what, state.window_latents, int(state.full.filled_latents)))
+            return step(*arguments)
 
-    def write_context(z: Tensor, state: GeneratorState) -> None:
-        seen.append(("clean pass", state.window_latents, int(state.full.filled_latents)))
-        runtime.write_context(z, state)
+        return run
 
-    monkeypatch.setattr(model(), "runtime", replace(runtime, velocity=velocity, write_context=write_context))
+    steps = {"velocity": told("step", runtime.velocity), "write_context": told("clean pass", runtime.write_context)}
+    monkeypatch.setattr(model(), "runtime", replace(runtime, **steps))
     times_s = measure_blocks(anybody(model()), Plan(sampling=SAMPLING, warmup=1, repeats=2))
     assert model().preset.generator.window_latents == 16
     a_block = [("clean pass", 12, 12), ("step", 14, 14), ("step", 14, 14)]
@@ -68,9 +69,9 @@ def test_waits_are_for_a_first_block_and_one_behind_the_fullest_window(monkeypat
     seen: list[int] = []
     runtime = model().runtime
 
-    def velocity(z: Tensor, conditions: Tensor, flow_time: Tensor, state: GeneratorState) -> Tensor:
-        seen.append(state.window_latents)
-        return runtime.velocity(z, conditions, flow_time, state)
+    def velocity(*arguments: Any) -> Any:
+        seen.extend(one.window_latents for one in arguments if isinstance(one, GeneratorState))
+        return runtime.velocity(*arguments)
 
     monkeypatch.setattr(model(), "runtime", replace(runtime, velocity=velocity))
     avatar = anybody(model())
