@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from vivavoz.data.corpus import Portraits
 from vivavoz.data.landmarks import EYE_LEFT, EYE_RIGHT, INNER_LIPS, OUTER_LIPS
 from vivavoz.data.performance import perform_random
-from vivavoz.data.rig import RenderedFrame, Rig
+from vivavoz.data.rig import Rig
 from vivavoz.data.rig_labels import LABELS
 from vivavoz.data.shards.reading import window_loader
 from vivavoz.timing import FRAME_RATE
@@ -147,7 +147,7 @@ def animate(
         ]
     )  # F M h w 2
     mask = np.stack([frame.mask for frame in rendered])
-    region = np.stack([face_region(frame, config.size) for frame in rendered])
+    region = np.stack([face_region(frame.landmarks, config.size) for frame in rendered])
     if config.mirror and rng.random() < 0.5:
         frames, references, mask, region = frames[..., ::-1, :], references[..., ::-1, :], mask[..., ::-1], region[..., ::-1]
         flow = flow[..., ::-1, :] * np.array([-1, 1], np.float32)
@@ -171,10 +171,10 @@ def light_curve(rng: np.random.Generator) -> NDArray[np.uint8]:
     return np.clip(np.arange(256, dtype=np.float32)[:, None] * gain, 0, 255).astype(np.uint8)
 
 
-def face_region(frame: RenderedFrame, size: int) -> NDArray[np.float32]:
-    """(size/2, size/2): 2 on the mouth and a margin around it, 1 on the eyes, 0 elsewhere."""
+def face_region(landmarks: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """(size/2, size/2): 2 on the mouth and a margin around it, 1 on the eyes, 0 elsewhere. `landmarks` (478, 2) are in px."""
     region = np.zeros((size // 2, size // 2), np.float32)
-    points = frame.landmarks / 2
+    points = landmarks / 2
     for value, outline, margin in ((1.0, EYE_LEFT, 1.5), (1.0, EYE_RIGHT, 1.5), (2.0, OUTER_LIPS + INNER_LIPS, 1.3)):
         hull = points[list(outline)]
         centre = hull.mean(axis=0)

@@ -2,7 +2,8 @@
 
 Three things can be learnt in a step (docs/adr/0006-label-latents.md): the decoder decodes latents made from the animator's
 labels, with the true flow and mask as extra targets; the encoder regresses those latents from the frames; and the decoder decodes
-what the encoder gives, which tells the encoder how far off its pictures are.
+what the encoder gives, which tells the encoder how far off its pictures are. Of filmed clips there is no truth, so only the last
+of these is left.
 """
 
 from dataclasses import dataclass
@@ -13,14 +14,15 @@ from torch.nn import functional as F
 
 from vivavoz.data.rig_labels import LABELS
 from vivavoz.train.clips import Clips, pictures
+from vivavoz.train.filmed_clips import FilmedClips
 from vivavoz.train.label_latents import LabelLatents
 from vivavoz.train.loop import LoopConfig, Objective, Step
 from vivavoz.train.losses import choice_error, flow_error, gradient_l1, mask_error, paint_error, weighted_l1
 from vivavoz.train.perceptual import Perceptual
 from vivavoz.train.sheets import Sheet, film, flow_colours, grey
 from vivavoz.vae.encoder import Posterior
-from vivavoz.vae.vae import VAE
-from vivavoz.vae.warp import compose
+from vivavoz.vae.vae import VAE, References
+from vivavoz.vae.warp import WarpFields, compose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,7 @@ class VAETraining:
     kl_weight: float = 1e-4
 
 
-def encode(vae: VAE, clips: Clips) -> Posterior:
+def encode(vae: VAE, clips: Clips | FilmedClips) -> Posterior:
     """The encoder's view of a batch."""
     return vae.encode(pictures(clips.frames).transpose(1, 2))
 
@@ -78,17 +80,10 @@ def decoder_losses(
     references = vae.encode_references(pictures(clips.references), latents=reference_latents)
     references = references.repeat(frames.shape[0] // references.latents.shape[0])
     fields = vae.warp_fields(z, references).float()
-    region = clips.region
-    small = 1 + (settings.eye_weight - 1) * (region == 1) + (settings.mouth_weight - 1) * (region == 2)
+    small = _weight(clips.region, settings)
     parts: dict[str, Tensor] = {}
     if settings.pixel_weight:
-        video = compose(fields, references.photos, (int(frames.shape[-2]), int(frames.shape[-1])))
-        weight = small.repeat_interleave(2, dim=-1).repeat_interleave(2, dim=-2)
-        parts["l1"] = settings.pixel_weight * settings.l1_weight * weighted_l1(video, frames, weight)
-        parts["gradient"] = settings.pixel_weight * settings.gradient_weight * gradient_l1(video, frames, weight)
-        if perceptual is not None:
-            distance = perceptual.distance(*(x.transpose(1, 2).flatten(0, 1) for x in (video, frames)))
-            parts[perceptual.name] = settings.pixel_weight * settings.perceptual_weight * distance
+        parts |= pixel_losses(fields, references, frames, small, settings, perceptual)
     if references.num_references:
         # Further references may show what the portrait cannot: how far is for the pixels to decide.
         others = references.num_references - 1
@@ -101,6 +96,46 @@ def decoder_losses(
             parts["choice"] = settings.choice_weight * choice
         parts["paint"] = settings.paint_weight * paint_error(fields, frames, clips.mask)
     return parts
+
+
+def filmed_losses(
+    vae: VAE, clips: FilmedClips, z: Tensor, settings: VAETraining, perceptual: Perceptual | None = None
+) -> dict[str, Tensor]:
+    """Losses of decoding z against filmed frames: those on pixels, and, of several references, the choice between them."""
+    frames = pictures(clips.frames).transpose(1, 2)
+    references = vae.encode_references(pictures(clips.references))
+    fields = vae.warp_fields(z, references).float()
+    small = _weight(clips.region, settings)
+    parts = pixel_losses(fields, references, frames, small, settings, perceptual)
+    if references.num_references > 1 and references.photos is not None:
+        parts["choice"] = settings.choice_weight * choice_error(fields, references.photos, frames, small)
+    return {f"filmed_{name}": part for name, part in parts.items()}
+
+
+def pixel_losses(
+    fields: WarpFields,
+    references: References,
+    frames: Tensor,
+    weight: Tensor,
+    settings: VAETraining,
+    perceptual: Perceptual | None,
+) -> dict[str, Tensor]:
+    """Losses of the pictures that fields give, against frames (B, 3, T, H, W); `weight` (B, 1, T, H/2, W/2) says what counts."""
+    video = compose(fields, references.photos, (int(frames.shape[-2]), int(frames.shape[-1])))
+    weight = weight.repeat_interleave(2, dim=-1).repeat_interleave(2, dim=-2)
+    parts = {
+        "l1": settings.pixel_weight * settings.l1_weight * weighted_l1(video, frames, weight),
+        "gradient": settings.pixel_weight * settings.gradient_weight * gradient_l1(video, frames, weight),
+    }
+    if perceptual is not None:
+        distance = perceptual.distance(*(x.transpose(1, 2).flatten(0, 1) for x in (video, frames)))
+        parts[perceptual.name] = settings.pixel_weight * settings.perceptual_weight * distance
+    return parts
+
+
+def _weight(region: Tensor, settings: VAETraining) -> Tensor:
+    """How much every place counts, by its region (B, 1, T, h, w)."""
+    return 1 + (settings.eye_weight - 1) * (region == 1) + (settings.mouth_weight - 1) * (region == 2)
 
 
 def label_references(latents: LabelLatents, clips: Clips, side: int) -> Tensor:
@@ -119,8 +154,8 @@ def latent_loss(posterior: Posterior, target: Tensor, settings: VAETraining) -> 
     return settings.latent_weight * F.smooth_l1_loss(posterior.mean, target, beta=0.5) + settings.kl_weight * posterior.kl()
 
 
-class VAEObjective(Objective[Clips]):
-    """Decoder and encoder side by side, or together."""
+class VAEObjective(Objective[Clips | FilmedClips]):
+    """Decoder and encoder side by side, or together; on filmed clips always together."""
 
     def __init__(self, vae: VAE, settings: VAETraining, perceptual: Perceptual | None = None) -> None:
         super().__init__()
@@ -130,9 +165,13 @@ class VAEObjective(Objective[Clips]):
             vae.encoder.face_map.requires_grad_(False)
         self.latents = LabelLatents(len(LABELS), vae.config.latent_channels)
 
-    def forward(self, batch: Clips, step: Step) -> dict[str, Tensor]:
+    def forward(self, batch: Clips | FilmedClips, step: Step) -> dict[str, Tensor]:
         """See the head of this file."""
-        settings, side = self.settings, batch.frames.shape[2] // self.vae.config.spatial_factor
+        settings = self.settings
+        if isinstance(batch, FilmedClips):
+            z = noised(encode(self.vae, batch).mean, settings.label_noise, step.rng)
+            return filmed_losses(self.vae, batch, z, settings, self.perceptual)
+        side = batch.frames.shape[2] // self.vae.config.spatial_factor
         losses: dict[str, Tensor] = {}
         target = self.latents(batch.labels, side, side)
         joint = float(torch.rand((), generator=step.rng)) < settings.joint_odds
@@ -145,9 +184,11 @@ class VAEObjective(Objective[Clips]):
                 z, known = noised(posterior.mean, settings.label_noise, step.rng), None
         return losses | decoder_losses(self.vae, batch, z, settings, reference_latents=known, perceptual=self.perceptual)
 
-    def show(self, batch: Clips) -> dict[str, Sheet]:
-        """Of every clip's last frame: the first reference, the frame, and it rebuilt from the encoder's latents and from labels;
-        the flow to the reference and the painted layer's mask, the animator's and the model's."""
+    def show(self, batch: Clips | FilmedClips) -> dict[str, Sheet]:
+        """Of the last frame of every animated clip: the first reference, the frame, and it rebuilt from the encoder's latents and
+        from labels; the flow to the reference and the painted layer's mask, the animator's and the model's."""
+        if isinstance(batch, FilmedClips):
+            return {}
         side, repeats = batch.frames.shape[2] // self.vae.config.spatial_factor, len(batch.frames) // len(batch.references)
         frames, known = pictures(batch.frames), label_references(self.latents, batch, side)
         shown, true_flow = pictures(batch.references), batch.flow

@@ -8,6 +8,7 @@ from tests.unit.train.material import clip_config, portraits, small_preset
 from vivavoz.data.rig_labels import LABELS
 from vivavoz.errors import TrainingError
 from vivavoz.train.clips import AnimatedClips
+from vivavoz.train.filmed_clips import FilmedClips
 from vivavoz.train.label_latents import LabelLatents
 from vivavoz.train.logs import read_log
 from vivavoz.train.loop import LoopConfig, Step, train
@@ -136,3 +137,27 @@ def test_a_person_is_misjudged_alike_in_all_pictures():
     assert not torch.equal(known[0], known[1])
     assert float(known[:, :, : len(LABELS)].std()) == pytest.approx(0.5, rel=0.3)
     assert known[:, :, len(LABELS) :].abs().max() == 0
+
+
+def test_filmed_clips_teach_encoder_and_decoder_by_their_pixels_alone():
+    batch = a_batch()
+    filmed = FilmedClips(batch.frames, batch.references.repeat_interleave(2, dim=0), batch.region)
+    model = vae()
+    torch.nn.init.normal_(model.head.conv_out.weight, std=0.1)  # from zeros, only this layer would learn in the first step
+    objective = VAEObjective(model, SETTINGS)
+    losses = objective(filmed, Step(0, 0.0, torch.Generator().manual_seed(0)))
+    assert set(losses) == {"filmed_l1", "filmed_gradient"}
+    torch.stack(list(losses.values())).sum().backward()
+    for part in (model.encoder.e2, model.d1, model.head):
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in part.parameters())
+    assert not objective.show(filmed)
+
+
+def test_it_can_be_trained_in_bfloat16():
+    objective = VAEObjective(vae(), SETTINGS)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = objective(a_batch(), Step(0, 0.0, torch.Generator().manual_seed(0)))
+    exact = objective(a_batch(), Step(0, 0.0, torch.Generator().manual_seed(0)))
+    assert {name: float(loss) for name, loss in losses.items()} == pytest.approx(
+        {name: float(loss) for name, loss in exact.items()}, rel=0.05
+    )
