@@ -23,7 +23,7 @@ class FilmedClips:
     references: Tensor
     """(B, M, H, W, 3) uint8, M > 0."""
     region: Tensor
-    """(B, 1, T, h, w): 0 elsewhere, 1 eyes, 2 mouth; h and w half of H and W."""
+    """(B, 1, T, h, w): `EYES`, `MOUTH`, `IRISES`, 0 elsewhere; h and w half of H and W."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vivavoz.data.rig_labels import LABELS
-from vivavoz.train.clips import Clips, pictures
+from vivavoz.train.clips import EYES, IRISES, MOUTH, Clips, pictures
 from vivavoz.train.filmed_clips import FilmedClips
 from vivavoz.train.label_latents import LabelLatents
 from vivavoz.train.loop import LoopConfig, Objective, Step
@@ -43,6 +43,8 @@ class VAETraining:
     """Leave E1 as it is, where E2 learns from features of it at the same time."""
     mouth_weight: float = 12.0
     eye_weight: float = 5.0
+    iris_weight: float = 30.0
+    """They are small, and where somebody looks is seen at once."""
     pixel_weight: float = 1.0
     """Scale of the two losses on pixels. 0 at first: until flows are right to a pixel or two, pixels only add noise."""
     l1_weight: float = 6.0
@@ -135,7 +137,8 @@ def pixel_losses(
 
 def _weight(region: Tensor, settings: VAETraining) -> Tensor:
     """How much every place counts, by its region (B, 1, T, h, w)."""
-    return 1 + (settings.eye_weight - 1) * (region == 1) + (settings.mouth_weight - 1) * (region == 2)
+    weights = {EYES: settings.eye_weight, MOUTH: settings.mouth_weight, IRISES: settings.iris_weight}
+    return torch.stack([1 + (weight - 1) * (region == part) for part, weight in weights.items()]).amax(dim=0)
 
 
 def label_references(latents: LabelLatents, clips: Clips, side: int) -> Tensor:
