@@ -37,6 +37,10 @@ class VAETraining:
     only the difference of two pictures can be relied on."""
     joint_odds: float = 0.0
     """How often the encoder's own latents are decoded."""
+    relayed_odds: float = 0.0
+    """How often, of these, only the references' latents are the encoder's own, and the frames' are labels, off by as much as
+    those of the first reference are: what a generator writes. Where all are the encoder's, the decoder learns to move little
+    by what is read badly, such as the gaze."""
     encoder_every: int = 0
     """The encoder learns from every n-th batch, and from those it takes part in jointly; 0: from these alone."""
     freeze_e1: bool = False
@@ -69,17 +73,15 @@ def decoder_losses(
     vae: VAE,
     clips: Clips,
     z: Tensor,
+    references: References,
     settings: VAETraining,
-    *,
-    reference_latents: Tensor | None = None,
     perceptual: Perceptual | None = None,
 ) -> dict[str, Tensor]:
     """Losses of decoding z (B, C_z, N, h, w) against the clips' frames, and of its fields against the animator's.
 
-    `reference_latents` (P, M, C_z, h, w) stand in for the encoder's own.
+    `references` have a row for every person.
     """
     frames = pictures(clips.frames).transpose(1, 2)
-    references = vae.encode_references(pictures(clips.references), latents=reference_latents)
     references = references.repeat(frames.shape[0] // references.latents.shape[0])
     fields = vae.warp_fields(z, references).float()
     small = _weight(clips.region, settings)
@@ -101,11 +103,15 @@ def decoder_losses(
 
 
 def filmed_losses(
-    vae: VAE, clips: FilmedClips, z: Tensor, settings: VAETraining, perceptual: Perceptual | None = None
+    vae: VAE,
+    clips: FilmedClips,
+    z: Tensor,
+    references: References,
+    settings: VAETraining,
+    perceptual: Perceptual | None = None,
 ) -> dict[str, Tensor]:
     """Losses of decoding z against filmed frames: those on pixels, and, of several references, the choice between them."""
     frames = pictures(clips.frames).transpose(1, 2)
-    references = vae.encode_references(pictures(clips.references))
     fields = vae.warp_fields(z, references).float()
     small = _weight(clips.region, settings)
     parts = pixel_losses(fields, references, frames, small, settings, perceptual)
@@ -152,6 +158,15 @@ def noised(latents: Tensor, deviation: float, rng: torch.Generator) -> Tensor:
     return latents + deviation * torch.randn(latents[..., :1, :1].shape, generator=rng).to(latents)
 
 
+def relayed(target: Tensor, references: Tensor, known: Tensor) -> Tensor:
+    """Label latents of frames (P*K, C_z, N, h, w), off by what the encoder's latents of each person's first reference are.
+
+    `references` are the encoder's and `known` the label latents of the references, (P, M, C_z, h, w) with M > 0.
+    """
+    bias = (references[:, 0] - known[:, 0]).detach().mean(dim=(2, 3), keepdim=True)
+    return target + bias.repeat_interleave(target.shape[0] // bias.shape[0], dim=0).unsqueeze(2)
+
+
 def latent_loss(posterior: Posterior, target: Tensor, settings: VAETraining) -> Tensor:
     """Distance of the encoder's mean to the label latents, and the KL term of the paper, which holds the variance."""
     return settings.latent_weight * F.smooth_l1_loss(posterior.mean, target, beta=0.5) + settings.kl_weight * posterior.kl()
@@ -170,22 +185,25 @@ class VAEObjective(Objective[Clips | FilmedClips]):
 
     def forward(self, batch: Clips | FilmedClips, step: Step) -> dict[str, Tensor]:
         """See the head of this file."""
-        settings = self.settings
+        settings, shown = self.settings, pictures(batch.references)
         if isinstance(batch, FilmedClips):
             z = noised(encode(self.vae, batch).mean, settings.label_noise, step.rng)
-            return filmed_losses(self.vae, batch, z, settings, self.perceptual)
+            return filmed_losses(self.vae, batch, z, self.vae.encode_references(shown), settings, self.perceptual)
         side = batch.frames.shape[2] // self.vae.config.spatial_factor
         losses: dict[str, Tensor] = {}
-        target = self.latents(batch.labels, side, side)
+        target, known = self.latents(batch.labels, side, side), label_references(self.latents, batch, side)
         joint = float(torch.rand((), generator=step.rng)) < settings.joint_odds
         alone = settings.encoder_every and (step.index + 1) % settings.encoder_every == 0
-        z, known = self._misjudged(target, label_references(self.latents, batch, side), step.rng)
+        z, misjudged = self._misjudged(target, known, step.rng)
+        references = self.vae.encode_references(shown, latents=None if joint else misjudged)
         if joint or alone:
             posterior = encode(self.vae, batch)
             losses["latent"] = latent_loss(posterior, target, settings)
             if joint:
-                z, known = noised(posterior.mean, settings.label_noise, step.rng), None
-        return losses | decoder_losses(self.vae, batch, z, settings, reference_latents=known, perceptual=self.perceptual)
+                is_relayed = references.num_references and float(torch.rand((), generator=step.rng)) < settings.relayed_odds
+                z = relayed(target, references.latents, known) if is_relayed else posterior.mean
+                z = noised(z, settings.label_noise, step.rng)
+        return losses | decoder_losses(self.vae, batch, z, references, settings, self.perceptual)
 
     def show(self, batch: Clips | FilmedClips) -> dict[str, Sheet]:
         """Of the last frame of every animated clip: the first reference, the frame, and it rebuilt from the encoder's latents and
