@@ -156,7 +156,7 @@ def _speeds(report: BenchReport) -> Table:
     table = Table(title="median / 95th percentile in ms", box=box.SIMPLE)
     table.add_column("runtime")
     for heading in ("frames/s", "t_G", "t_D", "first picture", "later picture", "session", "memory"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for speed in report.speeds:
         spreads = (speed.generating_ms, speed.decoding_ms, speed.first_picture_ms, speed.later_picture_ms)
         table.add_row(
@@ -179,7 +179,7 @@ def _stages(report: BenchReport, speed: Speed | None) -> Table:
     table.add_column("stage")
     measured = ("ms", "of products", "of copies") if speed and report.peak else ()
     for heading in ("GFLOP", "weights", "caches", "features", *(f"floor {name}" for name in peaks), *measured):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for count in report.counts:
         cells = [f"{count.gflop:,.3g}" if count.gflop < 100 else f"{count.gflop:,.0f}"]
         cells += [f"{megabytes:,.1f} MB" for megabytes in (count.weight_mb, count.cache_mb, count.feature_mb)]

@@ -37,7 +37,7 @@ class Plan:
 
     sampling: SamplingConfig
     sessions: int = 1
-    """Conversations at a time."""
+    """Conversations at a time: rows of one batch as far as the runtime takes them so, one after another otherwise."""
     warmup: int = 2
     """Blocks, and streams, before those that count."""
     repeats: int = 10
@@ -72,7 +72,7 @@ class Speed:
     stages_ms: dict[str, Spread]
     """Of every stage of `counting.STAGES`."""
     first_picture_ms: Spread
-    """From the sound that completes a stream's first block to its first picture."""
+    """From the sound that completes a lone stream's first block to its first picture."""
     later_picture_ms: Spread
     """The same for a block behind the fullest window; the clean pass of the block before was done while it was heard."""
     session_mb: float
