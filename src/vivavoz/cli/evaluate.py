@@ -69,13 +69,11 @@ def run(options: argparse.Namespace) -> None:
         landmarks=not options.no_landmarks,
     )
     squeezenet = tuple(options.squeezenet) if options.squeezenet else None
-    clips, num_people = read_clips(options.clips, config.clips) if options.clips else ([], 0)
     exam = Exam(
         config=config,
         perceptual=choose_perceptual(squeezenet),
         descriptor=choose_descriptor(squeezenet, options.face_model),
-        clips=tuple(clips),
-        num_people_in_clips=num_people,
+        clips=read_clips(options.clips, config.clips) if options.clips else None,
         material=load_material(
             options.portraits,
             options.speech,

@@ -1,7 +1,7 @@
 """Fidelity of pictures, and how well two tracks move together. Pure functions.
 
-Shapes: N pictures, C channels, H W size, F frames of a track. Pictures are float tensors; `data_range` is the distance between
-their lowest and highest value (2 for [-1, 1]).
+Shapes: N pictures, C channels, H W size, F frames of a track. Pictures are float tensors, in [-1, 1] unless told
+otherwise: `data_range` is the distance between black and white, `levels` are both.
 """
 
 import numpy as np
@@ -29,13 +29,15 @@ def psnr(pictures: Tensor, truth: Tensor, *, data_range: float = 2.0, region: Te
     return 10 * torch.log10(data_range**2 / error)
 
 
-def ssim(pictures: Tensor, truth: Tensor, *, data_range: float = 2.0) -> Tensor:
+def ssim(pictures: Tensor, truth: Tensor, *, levels: tuple[float, float] = (-1.0, 1.0)) -> Tensor:
     """Structural similarity of every picture (N, C, H, W), (N,): the mean over channels and over all whole windows.
 
-    As published (Wang et al. 2004): a Gaussian window of 11 x 11 pixels and deviation 1.5, K1 = 0.01, K2 = 0.03.
+    As published (Wang et al. 2004): a Gaussian window of 11 x 11 pixels and deviation 1.5, K1 = 0.01, K2 = 0.03. It compares
+    means too, which count from black: `levels` are those of black and white.
     """
-    c1, c2 = (SSIM_K1 * data_range) ** 2, (SSIM_K2 * data_range) ** 2
-    x, y = pictures.double(), truth.double()  # variances are small differences of large numbers
+    black, white = levels
+    c1, c2 = (SSIM_K1 * (white - black)) ** 2, (SSIM_K2 * (white - black)) ** 2
+    x, y = pictures.double() - black, truth.double() - black  # variances are small differences of large numbers
     mean_x, mean_y = _blur(x), _blur(y)
     variance_x = _blur(x * x) - mean_x * mean_x
     variance_y = _blur(y * y) - mean_y * mean_y
