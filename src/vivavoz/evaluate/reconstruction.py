@@ -192,8 +192,8 @@ def render_clip(rig: Rig, speech: HeldSpeech, config: ReconstructionConfig, *, a
     others = choose_references(
         labels, far or list(range(total)), labels[start : start + count].mean(0), rig.labels(rig.rest()[None])[0]
     )
-    rendered = [rig.render(row, config.size) for row in rows]
-    shown = [rig.render(None, config.size), *(rig.render(speech.motion[i], config.size) for i in others)]
+    rendered = [rig.render(row, config.size, flow_size=0) for row in rows]
+    shown = [rig.render(motion, config.size, flow_size=0) for motion in (None, *(speech.motion[i] for i in others))]
     return Clip(
         frames=np.stack([frame.image for frame in rendered]),
         references=np.stack([frame.image for frame in shown]),
