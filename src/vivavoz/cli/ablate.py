@@ -26,12 +26,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="trainings of each kind (default: 1)")
     parser.add_argument("--windows", type=int, default=64, metavar="N", help="clips to measure on, of each corpus (default: 64)")
     add_squeezenet(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, resumes=True)
 
 
 def run(options: argparse.Namespace) -> None:
     """Train and measure; progress goes to stderr, the table to stdout."""
-    from vivavoz.cli.training_progress import resumable, showing_training
+    from vivavoz.cli.training_progress import showing_training
     from vivavoz.errors import ConfigError
     from vivavoz.evaluate.ablation_report import to_markdown, write_ablation
     from vivavoz.evaluate.clips import ClipsConfig, read_clips
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> None:
     held = [read_clips(shards, window, held_only=True) for shards in options.held or [options.shards]]
     if len({one.corpus for one in held}) < len(held):
         raise ConfigError(f"got corpora of one name ({', '.join(one.corpus for one in held)}), expected a name for each row")
-    with resumable(), showing_training() as report:
+    with showing_training() as report:
         results = run_ablation(options.shards, held, options.output, recipe, perceptual, report=report)
     rows = write_ablation(results, recipe, perceptual.name, options.output)
     print(to_markdown(rows, perceptual.name), end="")

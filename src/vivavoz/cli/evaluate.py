@@ -48,7 +48,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     tools.add_argument("--face-model", type=Path, metavar="ONNX", help="a face-recognition network (112 x 112), for likeness")
     tools.add_argument("--no-landmarks", action="store_true", help="leave out what needs faces found in pictures (no MediaPipe)")
     tools.add_argument("--no-labels", action="store_true", help="for models whose latents were not trained on labels")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, resumes=True)
 
 
 def run(options: argparse.Namespace) -> None:

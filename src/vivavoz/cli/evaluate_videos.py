@@ -37,7 +37,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--real", type=Path, metavar="REAL", help="the real videos, under the same names")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FOLDER", help="where the report goes")
     add_judges(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, resumes=True)
 
 
 def add_judges(parser: argparse.ArgumentParser) -> None:
