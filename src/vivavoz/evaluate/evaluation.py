@@ -6,8 +6,7 @@ read instead, so that a run that was stopped gives the report of one that was no
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from vivavoz.engine.model import Model
 from vivavoz.evaluate.background import BackgroundConfig, BackgroundResult, evaluate_background
 from vivavoz.evaluate.clips import ClipsConfig, ClipsResult, HeldClips, evaluate_clips
 from vivavoz.evaluate.faces import FindLandmarks
-from vivavoz.evaluate.kept import Keep, Kept
+from vivavoz.evaluate.kept import Keep, Kept, digest, fingerprint
 from vivavoz.evaluate.likeness import Descriptor, Likeness, LikenessConfig, evaluate_likeness
 from vivavoz.evaluate.lips import Lips, LipsConfig, evaluate_lips
 from vivavoz.evaluate.material import Material
@@ -149,13 +148,13 @@ def evaluate(
         )
         for one in contenders
     ]
-    prints = [_fingerprint(one.model) for one in contenders]
+    prints = [fingerprint(one.model) for one in contenders]
     material = {
         "portraits": [portrait.name for portrait in exam.material.portraits],
         "speeches": [speech.name for speech in exam.material.speeches],
-        "pictures": _digest(portrait.image for portrait in exam.material.portraits),
-        "motion": _digest(speech.motion for speech in exam.material.speeches),
-        "clips": [] if exam.clips is None else [*exam.clips.keys, _digest(clip.frames for clip in exam.clips.clips)],
+        "pictures": digest(portrait.image for portrait in exam.material.portraits),
+        "motion": digest(speech.motion for speech in exam.material.speeches),
+        "clips": [] if exam.clips is None else [*exam.clips.keys, digest(clip.frames for clip in exam.clips.clips)],
     }
     with face_mesh() if exam.config.landmarks else nullcontext() as find:
         parts = _parts(exam, find)
@@ -259,16 +258,3 @@ def _measure_once(
     result = whole.once(name, kind, now)
     pieces.forget()
     return result
-
-
-def _fingerprint(model: Model) -> str:
-    """Hash of all weights."""
-    return _digest(tensor.detach().cpu().float().numpy() for _, tensor in sorted(model.state_dict().items()))
-
-
-def _digest(arrays: Iterable[NDArray]) -> str:
-    """Hash of all."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:20]

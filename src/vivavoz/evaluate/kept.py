@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -14,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivavoz.config_json import from_plain, to_plain
+from vivavoz.engine.model import Model
 from vivavoz.errors import ConfigError, DataError
 from vivavoz.media.output import whole_file, writing
 
@@ -64,6 +67,20 @@ class Kept:
     def forget(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def fingerprint(model: Model) -> str:
+    """What weights a model has, and how its preset samples them."""
+    tensors = (tensor.detach().cpu().float().numpy() for _, tensor in sorted(model.state_dict().items()))
+    return digest(chain([np.frombuffer(model.preset.to_json().encode(), np.uint8)], tensors))
+
+
+def digest(arrays: Iterable[NDArray]) -> str:
+    """Hash of all."""
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()[:20]
 
 
 def state_of(path: Path) -> str:

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 SSIM_WINDOW_PX = 11
 SSIM_SIGMA_PX = 1.5
@@ -49,11 +48,16 @@ def ssim(pictures: Tensor, truth: Tensor, *, levels: tuple[float, float] = (-1.0
 
 def _blur(x: Tensor) -> Tensor:
     """Gaussian mean over every window that lies wholly inside, (N, C, H - 10, W - 10)."""
-    offsets = torch.arange(SSIM_WINDOW_PX, dtype=x.dtype, device=x.device) - SSIM_WINDOW_PX // 2
-    kernel = torch.exp(-0.5 * (offsets / SSIM_SIGMA_PX).square())
-    kernel = kernel / kernel.sum()
-    flat = x.flatten(0, 1)[:, None]
-    return F.conv2d(F.conv2d(flat, kernel[None, None, :, None]), kernel[None, None, None, :]).unflatten(0, x.shape[:2])[:, :, 0]
+    offsets = torch.arange(SSIM_WINDOW_PX, dtype=torch.float64) - SSIM_WINDOW_PX // 2
+    weights = torch.softmax(-0.5 * (offsets / SSIM_SIGMA_PX).square(), 0).tolist()
+    # Weighted sums of shifted pictures: a convolution of float64 unfolds them, and takes longer.
+    for dim in (2, 3):
+        length = x.shape[dim] - SSIM_WINDOW_PX + 1
+        blurred = weights[0] * x.narrow(dim, 0, length)
+        for shift in range(1, SSIM_WINDOW_PX):
+            blurred = torch.add(blurred, x.narrow(dim, shift, length), alpha=weights[shift])
+        x = blurred
+    return x
 
 
 def pearson(a: ArrayLike, b: ArrayLike) -> float:

@@ -18,7 +18,7 @@ from vivavoz.engine.generate import render
 from vivavoz.engine.model import Model
 from vivavoz.errors import ConfigError
 from vivavoz.evaluate.faces import FindLandmarks
-from vivavoz.evaluate.kept import Kept, state_of
+from vivavoz.evaluate.kept import Kept, fingerprint, state_of
 from vivavoz.evaluate.videos import paper_tables
 from vivavoz.evaluate.videos.clips import TalkingClip, read_clip
 from vivavoz.evaluate.videos.folders import notes
@@ -29,7 +29,6 @@ from vivavoz.evaluate.videos.protocol import (
     Selection,
     choose_segments,
     claim,
-    fingerprint,
     read_segment,
     references_of,
     resized,

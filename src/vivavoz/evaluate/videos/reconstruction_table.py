@@ -19,7 +19,7 @@ from vivavoz.engine.model import Model
 from vivavoz.engine.runtime import decode_pictures
 from vivavoz.errors import DataError
 from vivavoz.evaluate.fidelity import to_video
-from vivavoz.evaluate.kept import Kept
+from vivavoz.evaluate.kept import Kept, fingerprint
 from vivavoz.evaluate.videos.clips import TalkingClip
 from vivavoz.evaluate.videos.judges import Judges
 from vivavoz.evaluate.videos.paper_tables import Benchmark, table_2_rows
@@ -27,7 +27,6 @@ from vivavoz.evaluate.videos.protocol import (
     Selection,
     choose_segments,
     claim,
-    fingerprint,
     read_segment,
     references_of,
     resize,
