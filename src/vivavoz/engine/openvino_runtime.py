@@ -194,9 +194,9 @@ def _exported(model: Model, num_references: int) -> Any:
     example = (torch.zeros(1, preset.vae.code_channels, 1, side, side), *tensors_of(_of_session(references)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of tracing: sizes become constants, as they should
-        graph = openvino.convert_model(_Fields(model.vae, references), example_input=example)
-    graph.reshape({port: list(tensor.shape) for port, tensor in zip(graph.inputs, example, strict=True)})
-    return graph
+        # With shapes given, what computes shapes is folded away; NNCF would quantise it, and OpenVINO divide by the zeros.
+        shapes = [openvino.PartialShape(list(tensor.shape)) for tensor in example]
+        return openvino.convert_model(_Fields(model.vae, references), example_input=example, input=shapes)
 
 
 def _in_8_bits(graph: Any, inputs: list[list[NDArray[np.float32]]]) -> Any:
