@@ -84,7 +84,7 @@ def make_runtime(model: Model, name: RuntimeName) -> Runtime:
 def fastest_runtime(device: torch.device, vae: VAEConfig) -> tuple[RuntimeName, str]:
     """The fastest runtime that starts at once, and why it is that. Compiling takes minutes, so it is left to those who ask."""
     if device.type == "cpu" and vae.warp is not None:
-        return "cpu", "on a CPU most of the time goes into bending photographs, which OpenCV does in 8 bits"
+        return "cpu", "of what starts at once; OpenCV bends photographs in 8 bits (openvino first has to convert the decoder)"
     if device.type == "cpu":
         return "eager", "the shortcuts for CPUs are the reference warp's, and this preset paints"
     return "eager", "the others take seconds to minutes to start, and have not been measured on a GPU yet"
