@@ -88,7 +88,9 @@ class GenerationRun:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse heads in a table of portraits, and portraits in one of heads."""
+        """Refuse heads in a table of portraits, portraits in one of heads, and no steps."""
+        if self.num_steps is not None and self.num_steps < 1:
+            raise ConfigError(f"got {self.num_steps} steps, expected at least 1")
         if self.selection.head != (self.table == "tableI"):
             raise ConfigError(f"got head={self.selection.head} for {self.table}; expected the head crop in tableI and only there")
 
@@ -109,8 +111,8 @@ def run_generation_table(
         OutputError: `output` cannot be written.
     """
     config = {"run": to_plain(run), "preset": model.preset.name, "weights": fingerprint(model)}
-    claim(output, config)
     segments = choose_segments(run.selection)
+    claim(output, config)
     settings = settings_of(run.table, model.preset.generator.max_references)
     store = Kept(folder=output / "scores", of={**judges.weights, "landmarks": "none" if find is None else "MediaPipe"})
     real: list[ClipScores] = []

@@ -72,8 +72,8 @@ def run_reconstruction_table(
         OutputError: `output` cannot be written.
     """
     config = {"run": to_plain(run), "models": {name: fingerprint(model) for name, model in models.items()}}
-    claim(output, config)
     segments = choose_segments(run.selection)
+    claim(output, config)
     store = Kept(folder=output / "scores", of=judges.weights)
     found: dict[tuple[str, int], list[ClipScores]] = {}
     for i, segment in enumerate(segments):

@@ -1,6 +1,7 @@
 """The paper's tables over a small corpus with a small model, the videos' folders, and the command."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -102,6 +103,15 @@ def test_a_run_goes_on_where_it_was(corpus, model, tmp_path, monkeypatch):
     other = GenerationRun(table="table1", selection=selection(corpus), seed=1)
     with pytest.raises(ConfigError, match="holds another run"):
         run_generation_table(other, model, Judges(), None, tmp_path)
+
+
+def test_a_mistake_claims_no_folder(corpus, model, tmp_path):
+    nobody = GenerationRun(table="table1", selection=replace(selection(corpus), split="validation"))
+    with pytest.raises(DataError, match="no clips in split"):
+        run_generation_table(nobody, model, Judges(), None, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ConfigError, match="got 0 steps"):
+        GenerationRun(table="table1", selection=selection(corpus), num_steps=0)
 
 
 def test_heads_and_portraits_are_not_mixed(corpus):
