@@ -30,8 +30,9 @@ import numpy as np
 import skimage.data
 import torch
 
-from end_to_end import SPEECH, Figures, commit, cpu_name, slug
+from end_to_end import SPEECH, Figures, commit
 from server_process import ServerProcess
+from vivavoz.bench.machine import cpu_name, slug
 from vivavoz.client import connect, sound_of
 from vivavoz.engine.generate import read_speech
 from vivavoz.media.image import write_image

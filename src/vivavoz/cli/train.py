@@ -19,6 +19,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "Called again after a stop, it goes on where it was. The weights end in OUT/weights.",
     )
     add_lite_options(lite, minutes=120)
+    lite.add_argument("--clips", metavar="SHARDS", help="filmed people to learn from besides: a corpus of `vivavoz data prepare`")
     train_paper.add_squeezenet(lite)
     lite.set_defaults(run=run, resumes=True)
     train_paper.add_parsers(presets)
@@ -41,6 +42,7 @@ def run(options: argparse.Namespace) -> None:
             options.output,
             recipe,
             perceptual,
+            filmed=options.clips,
             num_processes=num_threads,
             report=report,
         )
