@@ -56,7 +56,7 @@ class ClipsConfig:
         """Refuse what cannot be rebuilt."""
         if self.num_clips < 1 or self.num_frames < 1 or self.num_frames % 4 != 1:
             raise ConfigError(
-                f"got {self.num_clips} clips of {self.num_frames} frames, expected at least one clip of 1 + 4n frames (1, 5, 9, ...)"
+                f"got {self.num_clips} clips of {self.num_frames} frames, expected at least one, of 1 + 4n frames (1, 5, 9, ...)"
             )
 
 

@@ -24,7 +24,7 @@ from vivavoz.data.shards.manifest import Manifest, Shard, StoredClip
 from vivavoz.data.shards.storage import join, read_bytes, remove_unfinished, size_of, writing_whole
 from vivavoz.data.tasks import TaskResult, run_tasks
 from vivavoz.engine.model import Model
-from vivavoz.engine.weights import CONFIG_FILE, GENERATOR_FILE, VAE_FILE, find_weights, load, read_preset
+from vivavoz.engine.weights import CONFIG_FILE, GENERATOR_FILE, VAE_FILE, check_device, find_weights, load, read_preset
 from vivavoz.errors import ConfigError, DataError
 from vivavoz.timing import FRAMES_PER_LATENT, latents_of_frames
 from vivavoz.vae.vae import VAE
