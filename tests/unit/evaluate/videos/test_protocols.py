@@ -147,6 +147,7 @@ def test_reports_say_where_numbers_are_from(tmp_path):
         rows=(
             Row(label="here", scores={"l1": 0.02, "psnr_db": float("inf")}, num_clips=3),
             Row(label="theirs", scores={"l1": 0.01, "fvd25": 62.3}, source="paper, table 1, HDTF"),
+            Row(label="unlike", scores={"lip_r": -0.5}, num_clips=3),
         ),
         notes=("Left out. S_C: fetch it.",),
     )
@@ -162,7 +163,7 @@ def test_reports_say_where_numbers_are_from(tmp_path):
     blue = (chart(table) == (46, 110, 180)).all(axis=2).sum()
     grey = (chart(table) == (176, 184, 196)).all(axis=2).sum()
     assert blue > 0
-    assert grey > blue  # of two bars of L1 ours is longer, but theirs has one of FVD too
+    assert grey > blue  # of two bars of L1 ours is longer, but theirs has one of FVD too, and one below zero is hollow
 
 
 def test_folders_are_paired_by_name(tmp_path, corpus, model):
