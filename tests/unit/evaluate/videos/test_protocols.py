@@ -153,8 +153,8 @@ def test_reports_say_where_numbers_are_from(tmp_path):
     )
     write_table(table, tmp_path)
     text = (tmp_path / "report.md").read_text()
-    assert "| here | 3 |  | 0.0200 |  | here |" in text
-    assert "| theirs |  | 62.3 | 0.0100 |  | paper, table 1, HDTF |" in text
+    assert "| here | 3 |  | 0.0200 |  |  | here |" in text
+    assert "| theirs |  | 62.3 | 0.0100 |  |  | paper, table 1, HDTF |" in text
     assert "- Left out. S_C: fetch it." in text
     assert text == to_markdown(table)
     stored = json.loads((tmp_path / "report.json").read_text())
