@@ -147,7 +147,7 @@ class Studio:
     def _prepare(self, seat: Seat, order: Order) -> None:
         if order.restarts:
             seat.stream.interrupt()
-        seat.stream.use_steps(order.num_steps)
+        seat.stream.use(num_steps=order.num_steps, block_latents=1)
         if self._model.preset.generator.controls:
             seat.stream.controls = replace(seat.wishes, state=order.state)
         seat.stream.push(order.sound)
