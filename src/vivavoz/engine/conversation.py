@@ -182,7 +182,7 @@ class Conversation:
         Raises:
             AudioError: sound of the next block has been heard already.
         """
-        if self.features:
+        if num_frames and self.features and self.is_wanted:
             raise AudioError("pictures whose sound has been heard cannot be left out; skip them before their sound is pushed")
         with self._lock:
             self._num_unwanted += num_frames

@@ -20,6 +20,7 @@ from vivavoz.engine.avatar import Avatar
 from vivavoz.engine.controls import State, StreamControls
 from vivavoz.serve.hearing import Hearing
 from vivavoz.serve.metrics import ServerMetrics
+from vivavoz.serve.moments import Moment
 from vivavoz.serve.protocol import (
     AvatarStateChanged,
     ErrorEvent,
@@ -39,7 +40,7 @@ from vivavoz.serve.settings import ServeSettings
 from vivavoz.serve.sound import SOUND_RATE_HZ, Pcm
 from vivavoz.serve.speaker import Speaker
 from vivavoz.serve.studio import Seat, Studio
-from vivavoz.serve.timeline import Moment, Timeline
+from vivavoz.serve.timeline import Timeline
 from vivavoz.serve.voices import Voice
 from vivavoz.timing import FRAME_RATE
 
@@ -89,9 +90,14 @@ class LiveSession:
         self._studio = studio
         self._settings = settings
         self._metrics = metrics
+        usual, most = settings.block_latents, min(settings.slow_block_latents, avatar.model.preset.generator.block_latents)
+        # A compiled model takes a minute for every size of block that it has not made before.
+        is_fixed = avatar.model.runtime.name == "compiled"
         self.timeline = Timeline(
-            block_latents=settings.block_latents,
+            block_latents=usual,
             num_steps=avatar.model.preset.sampling.num_steps,
+            quick_block_latents=usual if is_fixed else 1,
+            slow_block_latents=usual if is_fixed else most,
             jitter_s=settings.speech_jitter_ms / 1000,
         )
         self._speaker = Speaker(self.timeline, voice=voice, settings=settings, clock=clock, tell=self.tell, wake=studio.wake)
@@ -224,6 +230,9 @@ class LiveSession:
         for outlet in list(self._outlets):
             outlet.flush()
         self.tell(OutputFlush(time_ms=self._num_shown * 1000 // FRAME_RATE))
+        if self._seat is not None:
+            # Before the timeline is: it will interrupt the stream again, where that is to begin.
+            self._seat.stream.interrupt()
         self._speaker.interrupt()
         self._studio.wake()
         self._metrics.interrupts.inc()
@@ -291,6 +300,8 @@ class LiveSession:
             num_repeated=timeline.num_repeated,
             num_skipped=timeline.num_skipped,
             num_steps=timeline.num_steps,
+            block_latents=timeline.block_latents,
+            level=timeline.level,
         )
 
     async def close(self, reason: str = "closed") -> None:
