@@ -14,13 +14,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
-from typing import Protocol
 
 from vivavoz.engine.avatar import Avatar
 from vivavoz.engine.controls import State, StreamControls
 from vivavoz.serve.hearing import Hearing
 from vivavoz.serve.metrics import ServerMetrics
 from vivavoz.serve.moments import Moment
+from vivavoz.serve.outlet import Outlet
 from vivavoz.serve.protocol import (
     AvatarStateChanged,
     ErrorEvent,
@@ -47,19 +47,6 @@ from vivavoz.timing import FRAME_RATE
 Clock = Callable[[], float]
 
 logger = logging.getLogger(__name__)
-
-
-class Outlet(Protocol):
-    """Where a session's moments and events go: a WebSocket, a peer connection. Its methods must not wait."""
-
-    def show(self, moment: Moment) -> None:
-        """40 ms of picture and sound."""
-
-    def tell(self, event: ServerEvent) -> None:
-        """Something happened."""
-
-    def flush(self) -> None:
-        """Drop what is buffered: the avatar was interrupted."""
 
 
 class LiveSession:

@@ -295,9 +295,14 @@ class Timeline:
         num_needed = -(-samples_needed(self._num_run + num_frames) * SOUND_RATE_HZ // SAMPLE_RATE_HZ) + _GUARD_SAMPLES
         return (self._to_make - self._num_run) * SAMPLES_PER_MOMENT + num_needed
 
+    @property
+    def _wanted_latents(self) -> int:
+        """The next block's size by speed alone: after a restart it grows again."""
+        return min(self.block_latents, 2 * self._last_latents)
+
     def _next_latents(self, now_s: float) -> int:
-        """The next block's size: after a restart it grows again; not so large that speech that comes in slowly would be cut."""
-        size = min(self.block_latents, 2 * self._last_latents)
+        """The next block's size: not so large that speech that comes in slowly would be cut."""
+        size = self._wanted_latents
         while size > self._quick_latents and not self._queue.lasts(self._sound_needed(size) - self._placed, now_s):
             size //= 2
         return size
@@ -307,7 +312,7 @@ class Timeline:
         if self._zero_s is None:
             return self._to_play
         pace = self._pace
-        making_s = pace.quickest_s(self._quick_latents) if self._is_interrupted else pace.making_s(self.block_latents)
+        making_s = pace.quickest_s(self._quick_latents) if self._is_interrupted else pace.making_s(self._wanted_latents)
         return max(self._to_play, int((now_s - self._zero_s + making_s) * FRAME_RATE) + 1)
 
     def _go_back(self, now_s: float) -> None:
@@ -322,7 +327,8 @@ class Timeline:
     def _go_ahead(self, num_frames: int, now_s: float) -> bool:
         """Leave out pictures that would come too late; whether there are so many that the stream restarts behind them."""
         self.num_skipped += num_frames
-        self._ladder.was_late(now_s)
+        if self._last_latents >= self.block_latents:  # and not while blocks grow again
+            self._ladder.was_late(now_s)
         if num_frames > _MOST_SKIPPED:
             self._restart(self._to_make + num_frames, now_s)
             return True
