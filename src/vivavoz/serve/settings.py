@@ -77,6 +77,8 @@ class ServeSettings:
     """its key"""
     speech_model: str = "tts-1"
     """its model"""
+    speech_voices: str = ""
+    """voices of the speech endpoint that clients are told of beside `voice`, separated by commas"""
     ice_servers: str = ""
     """STUN and TURN servers, separated by commas: stun:HOST:PORT, turn:USER:PASSWORD@HOST:PORT"""
     allowed_origins: str = ""
