@@ -50,6 +50,7 @@ def test_an_interruption_gives_up_the_block_that_is_being_made() -> None:
 
     async def run() -> None:
         loop, is_over = asyncio.get_running_loop(), asyncio.Event()
+
         async def interrupt() -> None:
             session.interrupt()
 
