@@ -17,7 +17,7 @@ help:
 	@echo "make demo        animate a portrait with a recorded sentence: demo.mp4, demo.png"
 	@echo "make test        lint, types, import rules, tests: what CI runs"
 	@echo "make lint type   one of them alone"
-	@echo "make bench       measure speed, print JSON and tables"
+	@echo "make bench       measure speed, compare with the last report of this kind of machine"
 	@echo "make train-lite  train the embedded model's weights from scratch"
 	@echo "make clean       remove caches, builds and the demo's results (.venv and runs/ stay)"
 

@@ -1,25 +1,22 @@
-"""How fast a model is on this machine, from files to file and live: a table, and JSON in benchmarks/reports.
+"""How fast a model is on this machine, everything included, and whether it became slower: tables, and JSON in benchmarks/reports.
 
-    python benchmarks/end_to_end.py --report benchmarks/reports
+    python benchmarks/end_to_end.py --report benchmarks/reports      # make bench
     python benchmarks/end_to_end.py --random          # before there are weights; speed does not depend on them
 
 The portrait and the sentence are the demo's. Measured are whole videos (sound, generator, decoder, H.264), the wait for a live
 stream's first picture and for every later block, the time every stage takes, and a fresh process: start to end, and its memory.
+Then comes what `vivavoz bench` measures. The figures are compared with the last committed report of the same kind of machine; the
+exit status is 1 where a time has grown by more than a quarter.
 """
 
 import argparse
 import json
-import os
-import platform
-import re
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,62 +24,76 @@ from typing import Any
 import numpy as np
 import skimage.data
 import torch
+from rich.console import Console
 
 import vivavoz
+from vivavoz.bench.clock import clocked
+from vivavoz.bench.guard import compare
+from vivavoz.bench.machine import this_machine
+from vivavoz.bench.report import render, run_bench
+from vivavoz.bench.speed import Plan, waits_s
+from vivavoz.config_json import to_plain
 from vivavoz.engine.avatar import Avatar
 from vivavoz.engine.generate import read_speech
 from vivavoz.engine.model import Model
+from vivavoz.engine.runtime import RUNTIME_NAMES
 from vivavoz.generator.config import BLOCK_SIZES
 from vivavoz.media.video import VideoWriter
-from vivavoz.timing import FRAME_RATE, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
+from vivavoz.timing import FRAME_RATE, SAMPLE_RATE_HZ
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEECH = ROOT / "examples" / "speech.flac"
 LIVE_S = 4.0
 """Sound pushed to every live stream."""
-STAGES = ("audio", "generator", "decode", "H.264")
 
 Figures = dict[str, Any]
 
 
-def main() -> None:
+def main() -> int:
     options = parse()
     if options.threads:
         torch.set_num_threads(options.threads)
     if options.once:
         with tempfile.TemporaryDirectory() as folder:
             vivavoz.generate(skimage.data.astronaut(), SPEECH, Path(folder) / "talk.mp4", model=load(options))
-        return
+        return 0
     fresh = measure_fresh_process()
     model = load(options)
+    preset, machine = model.preset, this_machine(model.device)
     figures: Figures = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": commit(),
-        "machine": f"{cpu_name()}, {os.cpu_count()} CPUs, {platform.system()}",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "preset": model.preset.name,
+        "machine": machine.name,
+        "python": machine.python,
+        "torch": machine.torch,
+        "preset": preset.name,
         "weights": "random" if options.random else options.model,
-        "threads": torch.get_num_threads(),
-        "size_px": model.preset.output_size,
+        "threads": machine.threads,
+        "size_px": preset.output_size,
         "video": measure_videos(model, options.runs),
         "live": measure_live(model, options.runs),
         "stages_ms_per_frame": measure_stages(model),
         "fresh_process": fresh,
     }
     print_table(figures)
+    block = run_bench(options.model, Plan(sampling=preset.sampling), [options.runtime], device=model.device, dtype=model.dtype)
+    figures["block"] = to_plain(block)
+    Console(width=125).print("", render(block))
+    comparison = compare(figures, committed_reports())
+    print(comparison)
     if options.report is not None:
         options.report.mkdir(parents=True, exist_ok=True)
-        target = options.report / f"{datetime.now(UTC):%Y-%m-%d}-{slug(cpu_name())}-{os.cpu_count()}cpu.json"
+        target = options.report / f"{datetime.now(UTC):%Y-%m-%d}-{machine.kind}.json"
         target.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         print(f"\n{target}")
+    return 1 if comparison.is_slower else 0
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure a model's speed on this machine.")
     parser.add_argument("--model", default="lite", help="a preset, or a folder with weights")
     parser.add_argument("--random", action="store_true", help="random weights of the preset")
-    parser.add_argument("--runtime", choices=("auto", "eager", "cpu", "compiled"), default="auto")
+    parser.add_argument("--runtime", choices=RUNTIME_NAMES, default="auto")
     parser.add_argument("--threads", type=int, help="torch's threads (default: torch's own choice)")
     parser.add_argument("--runs", type=int, default=5, help="videos and live streams measured, after one to warm up")
     parser.add_argument("--report", type=Path, metavar="FOLDER", help="write the figures there as JSON")
@@ -139,7 +150,8 @@ def measure_live(model: Model, runs: int) -> list[Figures]:
         first_ms: list[float] = []
         later_ms: list[float] = []
         for run in range(runs + 1):
-            waits = list(waits_ms(avatar, samples, block))
+            with avatar.stream(block_latents=block) as stream:
+                waits = [1000 * wait_s for wait_s in waits_s(stream, samples)]
             if run:
                 first_ms.append(waits[0])
                 later_ms += waits[1:]
@@ -155,65 +167,38 @@ def measure_live(model: Model, runs: int) -> list[Figures]:
     return rows
 
 
-def waits_ms(avatar: Avatar, samples: np.ndarray, block: int) -> Iterator[float]:
-    """From every push that completes a block to that block's first picture."""
-    with avatar.stream(block_latents=block) as stream:
-        for start in range(0, len(samples), SAMPLES_PER_FRAME):
-            started_s = time.perf_counter()
-            for i, _ in enumerate(stream.push(samples[start : start + SAMPLES_PER_FRAME])):
-                if i == 0:
-                    yield 1000 * (time.perf_counter() - started_s)
-
-
 def measure_stages(model: Model) -> Figures:
-    """Where the time of a whole video goes, in ms per frame; `rest` is what no stage claims."""
-    spent = dict.fromkeys(STAGES, 0.0)
-
-    @contextmanager
-    def clock(stage: str) -> Iterator[None]:
-        started_s = time.perf_counter()
-        yield
-        spent[stage] += time.perf_counter() - started_s
-
-    def timed(stage: str, step: Callable) -> Callable:
-        def run(*arguments: Any) -> Any:
-            with clock(stage):
-                return step(*arguments)
-
-        return run
-
-    runtime = model.runtime
+    """Where the time of a whole video goes, in ms per frame; the generator has what no other stage claims."""
     avatar, samples = prepare(model)
-    hearing = (model.audio.next_windows, model.audio.encoder.forward)
-    model.audio.next_windows, model.audio.encoder.forward = (timed("audio", step) for step in hearing)  # type: ignore[method-assign]
-    model.runtime = replace(
-        runtime,
-        velocity=timed("generator", runtime.velocity),
-        guidance_velocities=timed("generator", runtime.guidance_velocities),
-        write_context=timed("generator", runtime.write_context),
-        decode_first=timed("decode", runtime.decode_first),
-        decode=timed("decode", runtime.decode),
-    )
-    try:
-        for _ in range(2):  # the first only warms up
-            spent.update(dict.fromkeys(STAGES, 0.0))
-            with tempfile.TemporaryDirectory() as folder, avatar.stream() as stream:
-                started_s, num_frames = time.perf_counter(), 0
-                with VideoWriter(Path(folder) / "talk.mp4", (avatar.size, avatar.size)) as writer:
-                    for frames in (stream.push(samples), stream.flush()):
-                        for frame in frames:
-                            with clock("H.264"):
-                                writer.write_frame(frame.image)
-                            num_frames += 1
-                    with clock("H.264"):
-                        writer.write_samples(samples)
-                        writer.close()
-                whole_s = time.perf_counter() - started_s
-    finally:
-        model.runtime = runtime
-        model.audio.next_windows, model.audio.encoder.forward = hearing  # type: ignore[method-assign]
-    rest = whole_s - sum(spent.values())
-    return {name: round(1000 * seconds / num_frames, 2) for name, seconds in {**spent, "rest": rest, "all": whole_s}.items()}
+    for _ in range(2):  # the first only warms up
+        with (
+            clocked(model) as spent,
+            tempfile.TemporaryDirectory() as folder,
+            avatar.stream() as stream,
+            VideoWriter(Path(folder) / "talk.mp4", (avatar.size, avatar.size)) as writer,
+        ):
+            encoding_s, num_frames = 0.0, 0
+            started_s = time.perf_counter()
+            for frames in (stream.push(samples), stream.flush()):
+                for frame in frames:
+                    encoding_s -= time.perf_counter()
+                    writer.write_frame(frame.image)
+                    encoding_s += time.perf_counter()
+                    num_frames += 1
+            encoding_s -= time.perf_counter()
+            writer.write_samples(samples)
+            writer.close()
+            ended_s = time.perf_counter()
+            encoding_s += ended_s
+        whole_s = ended_s - started_s
+    stages = {
+        "audio": spent["audio"],
+        "generator": whole_s - encoding_s - sum(spent.values()),
+        "decode": spent["decoder"],
+        "H.264": encoding_s,
+        "all": whole_s,
+    }
+    return {name: round(1000 * seconds / num_frames, 2) for name, seconds in stages.items()}
 
 
 def prepare(model: Model) -> tuple[Avatar, np.ndarray]:
@@ -227,20 +212,22 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
 def commit() -> str:
     """The checkout's commit, with `+` where files differ from it."""
     try:
-        name = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, text=True).strip()
-        return name + ("+" if subprocess.check_output(["git", "status", "--porcelain", "-uno"], cwd=ROOT).strip() else "")
+        return git("rev-parse", "--short", "HEAD").strip() + ("+" if git("status", "--porcelain", "-uno").strip() else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
 
-def cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    names = re.findall(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.exists() else []
-    return names[0] if names else platform.processor() or platform.machine()
+def committed_reports() -> dict[str, str]:
+    """Names and texts of the reports as they are committed, or, without git, as they lie there."""
+    try:
+        names = git("ls-tree", "--name-only", "HEAD", "benchmarks/reports/").split()
+        return {Path(name).name: git("show", f"HEAD:{name}") for name in names if name.endswith(".json")}
+    except (OSError, subprocess.CalledProcessError):
+        return {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "benchmarks" / "reports").glob("*.json")}
 
 
-def slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)|cpu|processor|@.*", "", text.lower())).strip("-")
+def git(*arguments: str) -> str:
+    return subprocess.check_output(["git", *arguments], cwd=ROOT, text=True, stderr=subprocess.DEVNULL)
 
 
 def print_table(figures: Figures) -> None:
@@ -269,4 +256,4 @@ def print_table(figures: Figures) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

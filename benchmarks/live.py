@@ -31,9 +31,10 @@ import numpy as np
 import skimage.data
 import torch
 
-from end_to_end import SPEECH, Figures, commit, cpu_name, slug
+from end_to_end import SPEECH, Figures, commit
 from live_meter import Meter
 from server_process import ServerProcess
+from vivavoz.bench.machine import cpu_name, slug
 from vivavoz.client import connect
 from vivavoz.engine.generate import read_speech
 from vivavoz.media.image import write_image

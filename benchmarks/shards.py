@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from end_to_end import commit, cpu_name
+from end_to_end import commit
+from vivavoz.bench.machine import cpu_name
 from vivavoz.data.shards.archive import write_shard
 from vivavoz.data.shards.clip import LABELS, MAX_FRAMES, Clip, ClipInfo
 from vivavoz.data.shards.manifest import Manifest

@@ -1,4 +1,7 @@
-"""Frozen configuration dataclasses to and from plain JSON values; anything unknown or of another type is an error."""
+"""Frozen configuration dataclasses to and from plain JSON values; anything unknown or of another type is an error.
+
+Arrays stay arrays both ways: who writes them says how.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import types
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
+
+import numpy as np
 
 from vivavoz.errors import ConfigError
 
@@ -75,6 +80,8 @@ def _value(hint: Any, value: object, where: str) -> object:
         if not isinstance(value, dict):
             raise ConfigError(f"{where} is {value!r:.60}, expected an object")
         return {key: _value(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    if origin is np.ndarray and isinstance(value, np.ndarray):
+        return value
     if hint is float and type(value) is int:
         return float(value)
     if type(value) is not hint:

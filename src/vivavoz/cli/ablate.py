@@ -26,24 +26,24 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="trainings of each kind (default: 1)")
     parser.add_argument("--windows", type=int, default=64, metavar="N", help="clips to measure on, of each corpus (default: 64)")
     add_squeezenet(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, resumes=True)
 
 
 def run(options: argparse.Namespace) -> None:
     """Train and measure; progress goes to stderr, the table to stdout."""
-    from vivavoz.cli.training_progress import resumable, showing_training
+    from vivavoz.cli.training_progress import showing_training
+    from vivavoz.errors import ConfigError
     from vivavoz.evaluate.ablation_report import to_markdown, write_ablation
-    from vivavoz.evaluate.clip_reconstruction import hold_clips, measure_copies
+    from vivavoz.evaluate.clips import ClipsConfig, read_clips
     from vivavoz.train.ablation import ablation_recipe, run_ablation
 
     recipe = ablation_recipe(options.steps, range(options.seeds))
     perceptual = chosen_perceptual(options)
-    held = [
-        hold_clips(shards, num_windows=options.windows, num_frames=recipe.num_frames, size_px=recipe.size_px)
-        for shards in options.held or [options.shards]
-    ]
-    with resumable(), showing_training() as report:
+    window = ClipsConfig(num_clips=options.windows, num_frames=recipe.num_frames, size=recipe.size_px)
+    held = [read_clips(shards, window, held_only=True) for shards in options.held or [options.shards]]
+    if len({one.corpus for one in held}) < len(held):
+        raise ConfigError(f"got corpora of one name ({', '.join(one.corpus for one in held)}), expected a name for each row")
+    with showing_training() as report:
         results = run_ablation(options.shards, held, options.output, recipe, perceptual, report=report)
-    copies = [measure_copies(one, perceptual) for one in held]
-    rows = write_ablation(results, copies, recipe, perceptual.name, options.output)
-    print(to_markdown(rows, copies, perceptual.name), end="")
+    rows = write_ablation(results, recipe, perceptual.name, options.output)
+    print(to_markdown(rows, perceptual.name), end="")

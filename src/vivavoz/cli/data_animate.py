@@ -39,7 +39,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--licence", default="unknown", metavar="TEXT", help="of portraits and speech (default: 'unknown')")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="shards to work on at a time (default: 1)")
     parser.add_argument("--ray", metavar="ADDRESS", help="work on this Ray cluster; its machines must see every folder")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, resumes=True)
 
 
 def run(options: argparse.Namespace) -> None:

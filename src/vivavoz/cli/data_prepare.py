@@ -23,6 +23,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("-o", "--output", required=True, metavar="SHARDS", help="folder or URL of the corpus")
     parser.add_argument("--layout", choices=_LAYOUTS, help="of the folder (default: told by its content)")
     parser.add_argument("--licence", metavar="TEXT", help="of the videos (default: the known corpus's, else 'unknown')")
+    parser.add_argument(
+        "--split",
+        choices=("train", "validation", "test"),
+        help="put all clips there (default: 90, 5 and 5 %% of the people, by who they are)",
+    )
     parser.add_argument("--english", action="store_true", help="the speech is English: label its phonemes too")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="videos to work on at a time (default: 1)")
     parser.add_argument("--ray", metavar="ADDRESS", help="work on this Ray cluster; its machines must see SOURCE and SHARDS")
@@ -33,7 +38,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         metavar="NAME=VALUE",
         help="another bound for a filter, such as min_crop_px=400; may be given often (see docs/architecture.md)",
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, resumes=True)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -47,6 +52,8 @@ def run(options: argparse.Namespace) -> None:
 
     limits = Limits(**_bounds(options.limit, {field.name for field in fields(Limits)}))
     found = find_sources(options.source, options.layout, options.licence)
+    if options.split:
+        found = found.put_in(options.split)
     with showing_training() as report:
         manifest = prepare(
             found,

@@ -19,7 +19,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--device", metavar="DEVICE", help="to encode on (default: cuda if there is one, else cpu)")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="shards to work on at a time (default: 1)")
     parser.add_argument("--ray", metavar="ADDRESS", help="work on this Ray cluster; local: on all GPUs of this machine")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, resumes=True)
 
 
 def run(options: argparse.Namespace) -> None:

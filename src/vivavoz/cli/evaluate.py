@@ -41,14 +41,14 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--squeezenet",
         nargs=2,
         type=Path,
-        metavar=("WEIGHTS", "HEADS"),
+        metavar=("BACKBONE", "HEADS"),
         help="SqueezeNet (Keras, .h5) and LPIPS's heads for it (.pth): a perceptual distance where LPIPS is not installed, and "
         "likeness of faces",
     )
-    tools.add_argument("--face-model", type=Path, metavar="ONNX", help="a face-recognition network (112 x 112), for likeness")
+    tools.add_argument("--face-recognition", type=Path, metavar="FILE", help="a face-recognition network as ONNX, for likeness")
     tools.add_argument("--no-landmarks", action="store_true", help="leave out what needs faces found in pictures (no MediaPipe)")
     tools.add_argument("--no-labels", action="store_true", help="for models whose latents were not trained on labels")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, resumes=True)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -69,13 +69,11 @@ def run(options: argparse.Namespace) -> None:
         landmarks=not options.no_landmarks,
     )
     squeezenet = tuple(options.squeezenet) if options.squeezenet else None
-    clips, num_people = read_clips(options.clips, config.clips) if options.clips else ([], 0)
     exam = Exam(
         config=config,
         perceptual=choose_perceptual(squeezenet),
-        descriptor=choose_descriptor(squeezenet, options.face_model),
-        clips=tuple(clips),
-        num_people_in_clips=num_people,
+        descriptor=choose_descriptor(squeezenet, options.face_recognition),
+        clips=read_clips(options.clips, config.clips) if options.clips else None,
         material=load_material(
             options.portraits,
             options.speech,

@@ -55,7 +55,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
             parser.add_argument("--steps", type=int, metavar="N", help="Euler steps (default: the preset's)")
             parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
         add_judges(parser)
-        parser.set_defaults(run=_run_reconstruction if name == "table2" else _run_generation, table=name)
+        run = _run_reconstruction if name == "table2" else _run_generation
+        parser.set_defaults(run=run, resumes=True, table=name)
 
 
 def _run_generation(options: argparse.Namespace) -> None:

@@ -19,8 +19,6 @@ JUDGES = {
     "face_recognition": "a face-recognition network as ONNX: identity",
     "capp": "weights of train-capp: CAPP",
     "sync": "weights of train-sync: vivavoz sync",
-    "squeezenet": "SqueezeNet 1.1 of Keras: a perceptual distance where LPIPS is not installed",
-    "squeezenet_heads": "LPIPS's heads for it",
 }
 
 
@@ -37,14 +35,22 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--real", type=Path, metavar="REAL", help="the real videos, under the same names")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FOLDER", help="where the report goes")
     add_judges(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, resumes=True)
 
 
 def add_judges(parser: argparse.ArgumentParser) -> None:
     """Options for the weights of metrics."""
-    group = parser.add_argument_group("weights of metrics", "each also by an environment variable: VIVAVOZ_SYNCNET for --syncnet")
+    told = "each also by an environment variable: VIVAVOZ_SYNCNET for --syncnet; VIVAVOZ_SQUEEZENET and VIVAVOZ_SQUEEZENET_HEADS"
+    group = parser.add_argument_group("weights of metrics", told)
     for name, text in JUDGES.items():
         group.add_argument(f"--{name.replace('_', '-')}", type=Path, metavar="FILE", help=text)
+    group.add_argument(
+        "--squeezenet",
+        nargs=2,
+        type=Path,
+        metavar=("BACKBONE", "HEADS"),
+        help="SqueezeNet 1.1 of Keras (.h5) and LPIPS's heads for it (.pth): a perceptual distance where LPIPS is not installed",
+    )
     group.add_argument("--device", default="cpu", help="where metrics are computed (default: cpu)")
 
 
@@ -65,7 +71,9 @@ def load(options: argparse.Namespace) -> Judges:
     """The judges that the options give weights for; a line on stderr for every one that is missing."""
     from vivavoz.evaluate.videos.judges import load_judges, paths_from
 
-    judges = load_judges(paths_from({name: getattr(options, name) for name in JUDGES}), options.device)
+    backbone, heads = options.squeezenet or (None, None)
+    given = {name: getattr(options, name) for name in JUDGES} | {"squeezenet": backbone, "squeezenet_heads": heads}
+    judges = load_judges(paths_from(given), options.device)
     for line in judges.skipped:
         tell(f"left out: {line}")
     return judges

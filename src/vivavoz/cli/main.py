@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import vivavoz
-from vivavoz.cli import ablate, data, encode, evaluations, generate, info, serve, talk, train
+from vivavoz.cli import ablate, bench, data, encode, evaluations, generate, info, serve, talk, train
 from vivavoz.errors import VivavozError
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
+_GOES_ON = "the same command goes on where it was"
+"""Said by commands that set `resumes`."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -25,15 +27,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _Parser(prog="vivavoz", description="Portrait images and speech in, a talking-portrait video out.")
     parser.add_argument("--version", action="version", version=f"vivavoz {vivavoz.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (generate, serve, talk, data, encode, train, evaluations, ablate, info):
+    for command in (generate, serve, talk, data, encode, train, evaluations, ablate, bench, info):
         command.add_parser(commands)
+    options = parser.parse_args(arguments)
     try:
-        options = parser.parse_args(arguments)
         options.run(options)
     except VivavozError as error:
         print(f"vivavoz: error: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_ERROR
     except KeyboardInterrupt:
-        print("vivavoz: interrupted; nothing was written", file=sys.stderr)
+        goes_on = getattr(options, "resumes", False)
+        print(f"vivavoz: interrupted; {_GOES_ON if goes_on else 'nothing was written'}", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0

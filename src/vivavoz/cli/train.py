@@ -19,8 +19,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "Called again after a stop, it goes on where it was. The weights end in OUT/weights.",
     )
     add_lite_options(lite, minutes=120)
+    lite.add_argument("--clips", metavar="SHARDS", help="filmed people to learn from besides: a corpus of `vivavoz data prepare`")
     train_paper.add_squeezenet(lite)
-    lite.set_defaults(run=run)
+    lite.set_defaults(run=run, resumes=True)
     train_paper.add_parsers(presets)
     train_student.add_parser(presets)
 
@@ -28,19 +29,20 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> None:
     """Train; progress goes to stderr, the last line to stdout."""
     num_threads = use_lite_options(options)
-    from vivavoz.cli.training_progress import resumable, showing_training
+    from vivavoz.cli.training_progress import showing_training
     from vivavoz.train.lite import train_lite
     from vivavoz.train.recipes import lite_recipe
 
     recipe = lite_recipe(options.minutes)
     perceptual = train_paper.chosen_perceptual(options)
-    with resumable(), showing_training() as report:
+    with showing_training() as report:
         weights = train_lite(
             options.portraits,
             options.speech,
             options.output,
             recipe,
             perceptual,
+            filmed=options.clips,
             num_processes=num_threads,
             report=report,
         )

@@ -21,7 +21,7 @@ def add_parsers(presets: argparse._SubParsersAction) -> None:
     )
     _add_options(vae, "SHARDS", "corpus made by `vivavoz data`: a folder or URL")
     add_squeezenet(vae)
-    vae.set_defaults(run=run_vae)
+    vae.set_defaults(run=run_vae, resumes=True)
     generator = presets.add_parser(
         "generator",
         help="a generator, from latents",
@@ -34,12 +34,12 @@ def add_parsers(presets: argparse._SubParsersAction) -> None:
         metavar="FILE",
         help="public Wav2Lip checkpoint: its audio encoder is used as it is, as published (default: one is learnt along)",
     )
-    generator.set_defaults(run=run_generator)
+    generator.set_defaults(run=run_generator, resumes=True)
 
 
 def run_vae(options: argparse.Namespace) -> None:
     """Train a VAE; progress goes to stderr, the last line to stdout."""
-    from vivavoz.cli.training_progress import resumable, showing_training
+    from vivavoz.cli.training_progress import showing_training
     from vivavoz.train.distributed import parallel_processes
     from vivavoz.train.paper_recipes import VAE_RECIPES, shortened_video
     from vivavoz.train.paper_training import train_video
@@ -47,7 +47,7 @@ def run_vae(options: argparse.Namespace) -> None:
     recipe = VAE_RECIPES[options.recipe]()
     if options.steps is not None:
         recipe = shortened_video(recipe, options.steps)
-    with resumable(), parallel_processes(options.parallel) as parallel, showing_training() as report:
+    with parallel_processes(options.parallel) as parallel, showing_training() as report:
         perceptual = chosen_perceptual(options, told=parallel.is_first)
         weights = train_video(
             options.data, options.output, recipe, perceptual, **run_settings(options), parallel=parallel, report=report
@@ -58,7 +58,7 @@ def run_vae(options: argparse.Namespace) -> None:
 
 def run_generator(options: argparse.Namespace) -> None:
     """Train a generator; progress goes to stderr, the last line to stdout."""
-    from vivavoz.cli.training_progress import resumable, showing_training
+    from vivavoz.cli.training_progress import showing_training
     from vivavoz.train.distributed import parallel_processes
     from vivavoz.train.paper_recipes import GENERATOR_RECIPES, shortened_latent
     from vivavoz.train.paper_training import train_latents
@@ -66,7 +66,7 @@ def run_generator(options: argparse.Namespace) -> None:
     recipe = GENERATOR_RECIPES[options.recipe]()
     if options.steps is not None:
         recipe = shortened_latent(recipe, options.steps)
-    with resumable(), parallel_processes(options.parallel) as parallel, showing_training() as report:
+    with parallel_processes(options.parallel) as parallel, showing_training() as report:
         weights = train_latents(
             options.data,
             options.output,

@@ -19,11 +19,11 @@ def add_parser(presets: argparse._SubParsersAction) -> None:
     recipes = student.add_subparsers(dest="recipe", required=True, metavar="RECIPE")
     lite = recipes.add_parser("lite", help="of a model that `vivavoz train lite` made", description="Distil the embedded model.")
     add_lite_options(lite, minutes=20)
-    lite.set_defaults(run=run_lite)
+    lite.set_defaults(run=run_lite, resumes=True)
     for name, help_ in (("paper", "of the published size, from latents"), ("tiny", "seconds, for a first look")):
         parser = recipes.add_parser(name, help=help_, description=f"Distil a model, {help_}.")
         add_run_options(parser, "LATENTS", "latents made by `vivavoz encode`: a folder or URL")
-        parser.set_defaults(run=run_latents)
+        parser.set_defaults(run=run_latents, resumes=True)
     for parser in recipes.choices.values():
         parser.add_argument("--teacher", required=True, metavar="WEIGHTS", help="folder of the trained model")
 
@@ -31,12 +31,12 @@ def add_parser(presets: argparse._SubParsersAction) -> None:
 def run_lite(options: argparse.Namespace) -> None:
     """Distil; progress goes to stderr, the last line to stdout."""
     num_threads = use_lite_options(options)
-    from vivavoz.cli.training_progress import resumable, showing_training
+    from vivavoz.cli.training_progress import showing_training
     from vivavoz.train import student_recipes
     from vivavoz.train.student import train_label_student
 
     recipe = student_recipes.lite_student_recipe(options.minutes)
-    with resumable(), showing_training() as report:
+    with showing_training() as report:
         weights = train_label_student(
             options.teacher,
             options.portraits,
@@ -51,7 +51,7 @@ def run_lite(options: argparse.Namespace) -> None:
 
 def run_latents(options: argparse.Namespace) -> None:
     """Distil; progress goes to stderr, the last line to stdout."""
-    from vivavoz.cli.training_progress import resumable, showing_training
+    from vivavoz.cli.training_progress import showing_training
     from vivavoz.train.distributed import parallel_processes
     from vivavoz.train.student import train_latent_student
     from vivavoz.train.student_recipes import LATENT_STUDENT_RECIPES, shortened_student
@@ -59,7 +59,7 @@ def run_latents(options: argparse.Namespace) -> None:
     recipe = LATENT_STUDENT_RECIPES[options.recipe]()
     if options.steps is not None:
         recipe = shortened_student(recipe, options.steps)
-    with resumable(), parallel_processes(options.parallel) as parallel, showing_training() as report:
+    with parallel_processes(options.parallel) as parallel, showing_training() as report:
         weights = train_latent_student(
             options.teacher,
             options.data,

@@ -1,6 +1,5 @@
 """Progress of a training on stderr: a bar on a terminal, a plain line now and then elsewhere."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,16 +11,6 @@ from vivavoz.data.corpus import Prepared
 from vivavoz.train.run_folder import Trained
 
 _PLAIN_INTERVAL_S = 10.0
-
-
-@contextmanager
-def resumable() -> Iterator[None]:
-    """An interrupt ends the program with a word on how to go on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        print("vivavoz: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
 
 
 @contextmanager

@@ -53,11 +53,11 @@ def blend_faces(mine: Face, other: Face, *, skin: float, shape: float) -> Face:
     vertices, height = portrait_mesh(points), mine.height_px
     image, matte = mine.image, mine.matte
     if shape:
-        own = warp_mesh(vertices, portrait_mesh(mine.landmarks)[:, :2], PORTRAIT_SIZE_PX, 0, height).source
+        own = warp_mesh(vertices, portrait_mesh(mine.landmarks)[:, :2], PORTRAIT_SIZE_PX, height).source
         image = np.clip(sample(image, own, sharp=True) + 0.5, 0, 255).astype(np.uint8)
         if matte is not None:
             matte = np.clip(sample(matte, own, sharp=False) + 0.5, 0, 255).astype(np.uint8)
-    source = warp_mesh(vertices, portrait_mesh(other.landmarks)[:, :2], PORTRAIT_SIZE_PX, 0, height).source
+    source = warp_mesh(vertices, portrait_mesh(other.landmarks)[:, :2], PORTRAIT_SIZE_PX, height).source
     laid = sample(other.image, source, sharp=False)
     inside = np.zeros(image.shape[:2], np.float32)
     outline = points[list(lm.OVAL), :2]

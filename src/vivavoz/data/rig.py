@@ -48,7 +48,7 @@ class RenderedFrame:
     mask: Floats
     """(flow_size, flow_size) in [0, 1]: 1 where the portrait cannot supply the pixel."""
     uv: Floats
-    """(flow_size, flow_size, 3): place on the mean face (x and y scaled to about [-1, 1], 0 elsewhere), then 1 on the face."""
+    """(uv_size, uv_size, 3): place on the mean face (x and y scaled to about [-1, 1], 0 elsewhere), then 1 on the face."""
     landmarks: Floats
     """(478, 2) in pixels of the S x S picture."""
 
@@ -139,13 +139,14 @@ class Rig:
         """Landmarks with their expression (F, 478, 3) in the head's frame, face height 1, of rows of motion (F, len(MOTION))."""
         return self._moved_landmarks(np.atleast_2d(motion))
 
-    def render(self, motion_row: Floats | None, size: int = 256, flow_size: int | None = None) -> RenderedFrame:
+    def render(self, motion_row: Floats | None, size: int = 256, flow_size: int | None = None, uv_size: int = 0) -> RenderedFrame:
         """Render one frame.
 
         Args:
             motion_row: (len(MOTION),), see `motion.MOTION`; None shows the portrait itself.
             size: side of the picture in pixels.
-            flow_size: side of flow, mask and uv; half of `size` unless given. 0 leaves them out, which is quicker.
+            flow_size: side of flow and mask; half of `size` unless given. 0 leaves them out, which is quicker.
+            uv_size: side of uv; 0 leaves it out.
 
         Raises:
             DataError: the row has another number of columns.
@@ -155,7 +156,7 @@ class Rig:
         row = self.rest() if motion_row is None else motion_row
         flow_size = size // 2 if flow_size is None else flow_size
         vertices, irises = self._deform(row)
-        warp = warp_mesh(vertices, self.sampled, size, flow_size, self.head.scale_px)
+        warp = warp_mesh(vertices, self.sampled, size, self.head.scale_px, uv_size)
         portrait = self.image if size > _SMALL_SIZE_PX else self.soft_image
         source = pixel_centres(size) if motion_row is None else warp.source
         mask = np.zeros((size, size), np.float32)
@@ -187,10 +188,10 @@ class Rig:
         lids it is what the mesh says, which does not know teeth.
         """
         vertices, others = self._deform(motion_row)[0], self._deform(other_row)[0]
-        warp = warp_mesh(vertices, others[:, :2], size, flow_size, self.head.scale_px)
+        warp = warp_mesh(vertices, others[:, :2], size, self.head.scale_px)
         flow = backward_flow(warp.source, flow_size)
         if self.layers is not None:
-            shown = self.layers.in_background(warp_mesh(vertices, self.sampled, flow_size, 0, self.head.scale_px).source)
+            shown = self.layers.in_background(warp_mesh(vertices, self.sampled, flow_size, self.head.scale_px).source)
             zoom, offset = self._camera(other_row)
             behind = _before_camera(self._camera(motion_row), flow_size) * np.float32(zoom) + offset.astype(np.float32)
             np.copyto(flow, backward_flow(behind, flow_size), where=shown[..., None])

@@ -27,7 +27,7 @@ class MeshWarp:
     source: Floats
     """Portrait coordinates each pixel comes from, (S, S, 2)."""
     uv: Floats
-    """Place on the mean face, (flow_size, flow_size, 2) in [-1, 1], and a face mask, together (flow_size, flow_size, 3)."""
+    """Place on the mean face, (uv_size, uv_size, 2) in [-1, 1], and a face mask, together (uv_size, uv_size, 3)."""
 
 
 def portrait_mesh(landmarks: Floats) -> NDArray[np.float64]:
@@ -36,10 +36,10 @@ def portrait_mesh(landmarks: Floats) -> NDArray[np.float64]:
     return np.concatenate([skin, ring_points(skin, reach=1.1 * PORTRAIT_SIZE_PX)])
 
 
-def warp_mesh(moved: NDArray[np.float64], sampled: NDArray[np.float64], size: int, flow_size: int, face_px: float) -> MeshWarp:
+def warp_mesh(moved: NDArray[np.float64], sampled: NDArray[np.float64], size: int, face_px: float, uv_size: int = 0) -> MeshWarp:
     """Warp that fills the moved mesh (V, 3) with the portrait at `sampled` (V, 2); nearer triangles hide farther ones.
 
-    `face_px` is the height of the face in portrait pixels.
+    `face_px` is the height of the face in portrait pixels; `uv_size` the side of `uv`, 0 leaves it out.
     """
     mesh = triangles()
     scale = size / PORTRAIT_SIZE_PX
@@ -54,9 +54,10 @@ def warp_mesh(moved: NDArray[np.float64], sampled: NDArray[np.float64], size: in
     drawn = np.concatenate([order[:begin], edge, order[begin:]]).tolist()
     for number, triangle in zip(drawn, np.concatenate([fixed[order[:begin]], grown, fixed[order[begin:]]]), strict=True):
         cv2.fillConvexPoly(index, triangle, number, cv2.LINE_8, _SUBPIXEL_BITS)
-    maps = _affine_maps(corners, np.concatenate([sampled, _canonical_places()], 1)[mesh].astype(np.float32), 2 / scale**2)
+    values = np.concatenate([sampled, _canonical_places()], 1) if uv_size else sampled
+    maps = _affine_maps(corners, values[mesh].astype(np.float32), 2 / scale**2)
     source = _smooth_facets(_evaluate(maps[:, :2], index), moved, face_px)
-    return MeshWarp(source, _canonical_map(maps[:, 2:], index, flow_size))
+    return MeshWarp(source, _canonical_map(maps[:, 2:], index, uv_size))
 
 
 def backward_flow(source: Floats, flow_size: int) -> Floats:
@@ -180,10 +181,10 @@ def _smooth_facets(source: Floats, moved: NDArray[np.float64], face_px: float) -
     return smooth + pixel_centres(size)
 
 
-def _canonical_map(maps: Floats, index: NDArray[np.int32], flow_size: int) -> Floats:
-    if not flow_size:
+def _canonical_map(maps: Floats, index: NDArray[np.int32], uv_size: int) -> Floats:
+    if not uv_size:
         return np.zeros((0, 0, 3), np.float32)
-    pick = ((np.arange(flow_size) + 0.5) * (len(index) / flow_size)).astype(np.int64)
+    pick = ((np.arange(uv_size) + 0.5) * (len(index) / uv_size)).astype(np.int64)
     small = index[pick[:, None], pick]
     on_face = (small >= num_ring_triangles()).astype(np.float32)[..., None]
     return np.concatenate([np.clip(_evaluate(maps, small), -1, 1) * on_face, on_face], 2)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from rich import box
 from rich.table import Table
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.hooks import RemovableHandle
 
@@ -62,7 +62,10 @@ class Stage:
     gflop_per_frame: float
     """Arithmetic per picture of a running stream, 1e9 operations."""
     state_bytes: int
-    """Memory that one stream keeps here: convolution tails, keys and values."""
+    """Memory that one stream keeps here: convolution tails, keys and values; float32."""
+    features_per_frame: float = 0.0
+    """Numbers that linear layers and convolutions read and write per picture beside their weights and states: what has to move
+    when everything between two of them is done on the way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,7 +241,11 @@ def _account_generator(model: Model) -> tuple[Stage, ...]:
     once = _account("generator", plan, before_and_after, num_frames=num_frames)
     every_step = _account("generator", plan, step, num_frames=num_frames)
     stages = (
-        replace(stage, gflop_per_frame=stage.gflop_per_frame + sampling.num_steps * in_a_step.gflop_per_frame)
+        replace(
+            stage,
+            gflop_per_frame=stage.gflop_per_frame + sampling.num_steps * in_a_step.gflop_per_frame,
+            features_per_frame=stage.features_per_frame + sampling.num_steps * in_a_step.features_per_frame,
+        )
         for stage, in_a_step in zip(once, every_step, strict=True)
     )
     return (embeddings, *stages)
@@ -273,6 +280,7 @@ def _stage_parts(name: str, stages: nn.ModuleList, states: Sequence[StreamState]
 def _account(part: str, plan: Sequence[_Part], run: Callable[[], object], *, num_frames: int) -> tuple[Stage, ...]:
     """Count `plan`'s parameters and states, and its arithmetic while `run` makes `num_frames` pictures."""
     flop = [0] * len(plan)
+    features = [0] * len(plan)
 
     def watch(index: int, module: nn.Module) -> Iterator[RemovableHandle]:
         def before(*_: object) -> None:
@@ -281,6 +289,12 @@ def _account(part: str, plan: Sequence[_Part], run: Callable[[], object], *, num
         def after(*_: object) -> None:
             flop[index] += counter.get_total_flops()
 
+        def moved(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            features[index] += inputs[0].numel() + output.numel()
+
+        for layer in module.modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d | nn.Conv3d):
+                yield layer.register_forward_hook(moved)
         # A list is never called, its modules are.
         for called in module if isinstance(module, nn.ModuleList) else [module]:
             yield called.register_forward_pre_hook(before)
@@ -301,6 +315,7 @@ def _account(part: str, plan: Sequence[_Part], run: Callable[[], object], *, num
             parameters=sum(parameter.numel() for module in line.modules for parameter in module.parameters()),
             gflop_per_frame=flop[index] / num_frames / 1e9,
             state_bytes=sum(state.num_bytes for state in line.states),
+            features_per_frame=features[index] / num_frames,
         )
         for index, line in enumerate(plan)
     )

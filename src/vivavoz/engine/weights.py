@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vivavoz.engine.model import Model
 from vivavoz.engine.runtime import RuntimeName
 from vivavoz.errors import ConfigError, OutputError, WeightsError
+from vivavoz.media.tensors import write_tensors
 from vivavoz.presets import PRESETS, Preset
 
 CONFIG_FILE = "config.json"
@@ -71,11 +71,9 @@ def save_model(model: Model, folder: str | os.PathLike[str], dtype: torch.dtype 
             **_stored(model.audio, "audio.", dtype),
         }
         for name, tensors in ((VAE_FILE, _stored(model.vae, "", dtype)), (GENERATOR_FILE, hearing_and_speaking)):
-            temporary = folder / f".{name}.part"
-            save_file(tensors, temporary, metadata={"preset": model.preset.name})
-            os.replace(temporary, folder / name)
+            write_tensors(folder / name, tensors, {"preset": model.preset.name})
         (folder / CONFIG_FILE).write_text(model.preset.to_json(), encoding="utf-8")
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise OutputError(f"cannot write weights to {folder}: {error}; give a folder that can be written") from error
 
 

@@ -7,8 +7,9 @@ Legend: S side of the pictures in px.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 
 import cv2
@@ -19,7 +20,8 @@ from vivavoz.data.head_pose import fit_head
 from vivavoz.data.landmarks import CHIN_TIP, OVAL
 from vivavoz.engine.model import Model
 from vivavoz.evaluate.faces import FindLandmarks, follow_face
-from vivavoz.evaluate.material import Material, pick
+from vivavoz.evaluate.kept import Keep, keep_nothing
+from vivavoz.evaluate.material import HeldPortrait, Material, pick
 from vivavoz.evaluate.speaking import speak
 from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
 
@@ -84,6 +86,7 @@ def evaluate_background(
     config: BackgroundConfig,
     find: FindLandmarks | None,
     progress: Callable[[str], None] = lambda _: None,
+    keep: Keep = keep_nothing,
 ) -> tuple[BackgroundResult, list[list[NDArray[np.uint8]]]]:
     """Let portraits speak for a long time; also a picture of every moment of every portrait, (S, S, 3).
 
@@ -91,32 +94,51 @@ def evaluate_background(
     """
     num_frames = (config.moments_s[-1] + 1) * FRAME_RATE
     shown = [range(moment * FRAME_RATE, (moment + 1) * FRAME_RATE) for moment in config.moments_s]
-    drifts: list[Drift] = []
-    looks: list[list[NDArray[np.uint8]]] = []
+    found: list[_Watched] = []
     for i, portrait in enumerate(material.portraits):
         region = background_region(portrait.landmarks, len(portrait.image))
-        if len(drifts) == config.num_portraits:
+        if len(found) == config.num_portraits:
             break
         if region.mean() < _LEAST_SHARE:
             progress(f"background: {portrait.name} has none")
             continue
         talk = np.concatenate([pick(material.speeches, i + k).samples for k in range(len(material.speeches))])
         sound = np.resize(talk, num_frames * SAMPLES_PER_FRAME)
-        images = speak(model, portrait.image, sound, seed=config.seed + i, shown=shown).images
-        seconds = [images[k * FRAME_RATE : (k + 1) * FRAME_RATE] for k in range(len(shown))]
-        drifts.append(
-            Drift(
-                portrait=portrait.name,
-                share=float(region.mean()),
-                psnr_db=tuple(region_psnr(second, portrait.image, region) for second in seconds),
-                turned_deg=()
-                if find is None
-                else tuple(turned_deg(follow_face(second[::_POSE_EVERY_FRAMES], find), portrait.landmarks) for second in seconds),
-            )
-        )
-        looks.append([portrait.image, *(second[FRAME_RATE // 2] for second in seconds)])
-        progress(f"background: {len(drifts)}/{min(config.num_portraits, len(material.portraits))} portraits")
-    return BackgroundResult(moments_s=config.moments_s, drifts=tuple(drifts)), looks
+        watch = partial(_watch, model, portrait, sound, config.seed + i, shown, region, find)
+        found.append(keep(f"portrait-{i}", _Watched, watch))
+        progress(f"background: {len(found)}/{min(config.num_portraits, len(material.portraits))} portraits")
+    drifts = tuple(one.drift for one in found)
+    return BackgroundResult(moments_s=config.moments_s, drifts=drifts), [list(one.looks) for one in found]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Watched:
+    """One portrait, and a picture of it and of every moment."""
+
+    drift: Drift
+    looks: tuple[NDArray[np.uint8], ...]
+
+
+def _watch(
+    model: Model,
+    portrait: HeldPortrait,
+    sound: NDArray[np.float32],
+    seed: int,
+    shown: Sequence[range],
+    region: NDArray[np.bool_],
+    find: FindLandmarks | None,
+) -> _Watched:
+    images = speak(model, portrait.image, sound, seed=seed, shown=shown).images
+    seconds = [images[k * FRAME_RATE : (k + 1) * FRAME_RATE] for k in range(len(shown))]
+    drift = Drift(
+        portrait=portrait.name,
+        share=float(region.mean()),
+        psnr_db=tuple(region_psnr(second, portrait.image, region) for second in seconds),
+        turned_deg=()
+        if find is None
+        else tuple(turned_deg(follow_face(second[::_POSE_EVERY_FRAMES], find), portrait.landmarks) for second in seconds),
+    )
+    return _Watched(drift=drift, looks=(portrait.image, *(second[FRAME_RATE // 2] for second in seconds)))
 
 
 def background_region(landmarks: NDArray[np.float32], size: int) -> NDArray[np.bool_]:

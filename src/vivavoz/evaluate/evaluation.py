@@ -1,12 +1,11 @@
 """One evaluation from beginning to end: every part for every set of weights, kept as soon as it is done.
 
-A part that was measured before, of the same weights, material and configuration, is read instead.
+Within a part every portrait, pair or clip is kept. What was measured before, of the same weights, material and configuration, is
+read instead, so that a run that was stopped gives the report of one that was not.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -16,14 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoz.config_json import from_plain, to_plain
+from vivavoz.config_json import to_plain
 from vivavoz.data.landmarks import face_mesh
 from vivavoz.engine.accounting import describe
 from vivavoz.engine.model import Model
-from vivavoz.errors import ConfigError
 from vivavoz.evaluate.background import BackgroundConfig, BackgroundResult, evaluate_background
-from vivavoz.evaluate.clips import ClipsConfig, ClipsResult, RealClip, evaluate_clips
+from vivavoz.evaluate.clips import ClipsConfig, ClipsResult, HeldClips, evaluate_clips
 from vivavoz.evaluate.faces import FindLandmarks
+from vivavoz.evaluate.kept import Keep, Kept, digest, fingerprint
 from vivavoz.evaluate.likeness import Descriptor, Likeness, LikenessConfig, evaluate_likeness
 from vivavoz.evaluate.lips import Lips, LipsConfig, evaluate_lips
 from vivavoz.evaluate.material import Material
@@ -33,7 +32,6 @@ from vivavoz.evaluate.states import StatesConfig, StatesResult, evaluate_states
 from vivavoz.evaluate.steering import SteeringConfig, SteeringResult, evaluate_steering
 from vivavoz.evaluate.stillness import StillnessConfig, StillnessResult, evaluate_stillness
 from vivavoz.media.image import write_image
-from vivavoz.media.output import writing
 from vivavoz.presets import SamplingConfig
 from vivavoz.train.perceptual import Perceptual
 
@@ -118,8 +116,7 @@ class Exam:
     material: Material
     perceptual: Perceptual
     descriptor: Descriptor
-    clips: tuple[RealClip, ...] = ()
-    num_people_in_clips: int = 0
+    clips: HeldClips | None = None
 
 
 def evaluate(
@@ -130,7 +127,7 @@ def evaluate(
     progress: Callable[[str], None] = lambda _: None,
     on_part: Callable[[Sequence[Findings]], None] = lambda _: None,
 ) -> list[Findings]:
-    """Measure every contender, part by part; sheets and finished parts go to `folder`.
+    """Measure every contender, part by part; sheets and what is done go to `folder`.
 
     `on_part` is told all findings whenever there are more. Parts that need landmarks are left out where `config.landmarks` is
     off, and those that need controls where the model has none.
@@ -151,68 +148,79 @@ def evaluate(
         )
         for one in contenders
     ]
-    prints = [_fingerprint(one.model) for one in contenders]
+    prints = [fingerprint(one.model) for one in contenders]
+    material = {
+        "portraits": [portrait.name for portrait in exam.material.portraits],
+        "speeches": [speech.name for speech in exam.material.speeches],
+        "pictures": digest(portrait.image for portrait in exam.material.portraits),
+        "motion": digest(speech.motion for speech in exam.material.speeches),
+        "clips": [] if exam.clips is None else [*exam.clips.keys, digest(clip.frames for clip in exam.clips.clips)],
+    }
     with face_mesh() if exam.config.landmarks else nullcontext() as find:
-        for part, kind, measure in _parts(exam, find):
+        parts = _parts(exam, find)
+        for k, (part, kind, measure) in enumerate(parts):
             for i, contender in enumerate(contenders):
-                found = _measure_once(part, kind, measure, contender, prints[i], exam, folder, progress)
-                if found is not None:
-                    findings[i] = replace(findings[i], **{part: found})
-                    on_part(findings)
+                if part in ("steering", "states") and not contender.model.preset.generator.controls:
+                    continue
+                progress(f"{contender.name}: {part}, part {k + 1} of {len(parts)}")
+                of = material | {"weights": prints[i]}
+                found = _measure_once(part, kind, measure, contender, exam, of, folder, progress)
+                findings[i] = replace(findings[i], **{part: found})
+                on_part(findings)
     return findings
 
 
-Measure = Callable[[Model, Callable[[str], None]], tuple[Any, Sheet]]
+Measure = Callable[[Model, Callable[[str], None], Keep], tuple[Any, Sheet]]
 
 
 def _parts(exam: Exam, find: FindLandmarks | None) -> list[tuple[str, type, Measure]]:
     """Name, kind of result and way to measure of every part that this exam has; what costs little comes first."""
-    config, material = exam.config, exam.material
+    config, material, held = exam.config, exam.material, exam.clips
 
-    def reconstruction(model: Model, tell: Callable[[str], None]) -> tuple[Reconstruction, Sheet]:
-        found, samples = evaluate_reconstruction(model.vae, material, config.reconstruction, exam.perceptual, tell)
+    def reconstruction(model: Model, tell: Callable[[str], None], keep: Keep) -> tuple[Reconstruction, Sheet]:
+        found, samples = evaluate_reconstruction(model.vae, material, config.reconstruction, exam.perceptual, tell, keep)
         return found, reconstruction_sheet(samples) if samples else None
 
-    def clips(model: Model, tell: Callable[[str], None]) -> tuple[ClipsResult, Sheet]:
-        found, samples = evaluate_clips(model.vae, exam.clips, config.clips, exam.perceptual, exam.num_people_in_clips, tell)
-        return found, reconstruction_sheet(samples)
-
-    def lips(model: Model, tell: Callable[[str], None]) -> tuple[Lips, Sheet]:
-        found, samples = evaluate_lips(model, material, config.lips, find, tell)
+    def lips(model: Model, tell: Callable[[str], None], keep: Keep) -> tuple[Lips, Sheet]:
+        found, samples = evaluate_lips(model, material, config.lips, find, tell, keep)
         return found, lips_sheet(samples) if samples else None
 
-    def background(model: Model, tell: Callable[[str], None]) -> tuple[BackgroundResult, Sheet]:
-        found, rows = evaluate_background(model, material, config.background, find, tell)
+    def stillness(model: Model, tell: Callable[[str], None], keep: Keep) -> tuple[StillnessResult, Sheet]:
+        return evaluate_stillness(model, material, config.stillness, find, tell, keep), None
+
+    def background(model: Model, tell: Callable[[str], None], keep: Keep) -> tuple[BackgroundResult, Sheet]:
+        found, rows = evaluate_background(model, material, config.background, find, tell, keep)
         heads = ("portrait", *(f"{moment} s" for moment in config.background.moments_s))
         return found, moments_sheet(rows, heads) if rows else None
 
     parts: list[tuple[str, type, Measure]] = [
         ("reconstruction", Reconstruction, reconstruction),
         ("lips", Lips, lips),
-        (
-            "stillness",
-            StillnessResult,
-            lambda model, tell: (evaluate_stillness(model, material, config.stillness, find, tell), None),
-        ),
+        ("stillness", StillnessResult, stillness),
         ("background", BackgroundResult, background),
     ]
-    if exam.clips:
+    if held is not None:
+
+        def clips(model: Model, tell: Callable[[str], None], keep: Keep) -> tuple[ClipsResult, Sheet]:
+            counts = config.clips.reference_counts
+            found, samples = evaluate_clips(model.vae, held, exam.perceptual, counts, tell, keep)
+            return found, reconstruction_sheet(samples[: config.clips.num_samples])
+
         parts.insert(1, ("clips", ClipsResult, clips))
     if find is not None:
 
-        def likeness(model: Model, tell: Callable[[str], None]) -> tuple[Likeness, Sheet]:
-            found, poses = evaluate_likeness(model, material, config.likeness, find, exam.descriptor, exam.perceptual, tell)
+        def likeness(model: Model, tell: Callable[[str], None], keep: Keep) -> tuple[Likeness, Sheet]:
+            tools = (find, exam.descriptor, exam.perceptual)
+            found, poses = evaluate_likeness(model, material, config.likeness, *tools, tell, keep)
             return found, likeness_sheet(poses) if poses else None
 
-        parts += [
-            ("likeness", Likeness, likeness),
-            (
-                "steering",
-                SteeringResult,
-                lambda model, tell: (evaluate_steering(model, material, config.steering, find, tell), None),
-            ),
-            ("states", StatesResult, lambda model, tell: (evaluate_states(model, material, config.states, find, tell), None)),
-        ]
+        def steering(model: Model, tell: Callable[[str], None], keep: Keep) -> tuple[SteeringResult, Sheet]:
+            return evaluate_steering(model, material, config.steering, find, tell, keep), None
+
+        def states(model: Model, tell: Callable[[str], None], keep: Keep) -> tuple[StatesResult, Sheet]:
+            return evaluate_states(model, material, config.states, find, tell, keep), None
+
+        parts += [("likeness", Likeness, likeness), ("steering", SteeringResult, steering), ("states", StatesResult, states)]
     return parts
 
 
@@ -221,46 +229,32 @@ def _measure_once(
     kind: type,
     measure: Measure,
     contender: Contender,
-    fingerprint: str,
     exam: Exam,
+    of: dict[str, Any],
     folder: Path,
     progress: Callable[[str], None],
 ) -> Any:
-    """A part's result, read where it was measured before; None where the model cannot be measured so."""
-    if part in ("steering", "states") and not contender.model.preset.generator.controls:
-        return None
-    path = folder / "parts" / f"{contender.name}-{part}.json"
-    of = {
-        "weights": fingerprint,
-        "sampling": to_plain(contender.model.preset.sampling),
-        "config": to_plain(getattr(exam.config, part)),
-        "landmarks": exam.config.landmarks,
-        "portraits": [portrait.name for portrait in exam.material.portraits],
-        "speeches": [speech.name for speech in exam.material.speeches],
-        "clips": [clip.key for clip in exam.clips],
-        "perceptual": exam.perceptual.name,
-        "descriptor": exam.descriptor.name,
-    }
-    of = json.loads(json.dumps(of))
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        if stored["of"] == of:
-            return from_plain(kind, stored["result"], str(path))
-    except (OSError, ValueError, KeyError, TypeError, ConfigError):
-        pass  # never measured, or damaged: measured now
-    result, sheet = measure(contender.model, lambda line: progress(f"{contender.name}: {line}"))
-    with writing(folder):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"of": of, "result": to_plain(result)}, indent=1) + "\n", encoding="utf-8")
-    if sheet is not None:
-        write_image(folder / f"{contender.name}-{part}.png", sheet)
+    """A part's result, read where it was measured before; `of` says of what weights and material."""
+    name = f"{contender.name}-{part}"
+    whole = Kept(
+        folder=folder / "parts",
+        of=of
+        | {
+            "sampling": to_plain(contender.model.preset.sampling),
+            "config": to_plain(getattr(exam.config, part)),
+            "landmarks": exam.config.landmarks,
+            "perceptual": exam.perceptual.name,
+            "descriptor": exam.descriptor.name,
+        },
+    )
+    pieces = Kept(folder=folder / "parts" / name, of=whole.of)
+
+    def now() -> Any:
+        result, sheet = measure(contender.model, lambda line: progress(f"{contender.name}: {line}"), pieces.once)
+        if sheet is not None:
+            write_image(folder / f"{name}.png", sheet)
+        return result
+
+    result = whole.once(name, kind, now)
+    pieces.forget()
     return result
-
-
-def _fingerprint(model: Model) -> str:
-    """Hash of all weights."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(tensor.detach().cpu().float().numpy()).tobytes())
-    return digest.hexdigest()[:20]

@@ -5,7 +5,7 @@ Legend: F pictures, S side in px. Landmarks are (478, 3) in pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import cv2
 import numpy as np
@@ -32,9 +32,14 @@ def follow_face(images: Iterable[NDArray[np.uint8]], find: FindLandmarks) -> NDA
         DataError: no picture shows a face.
     """
     found = [find(image) for image in images]
-    seen = [i for i, points in enumerate(found) if points is not None]
-    if not seen:
+    if all(points is None for points in found):
         raise DataError(f"no face found in any of {len(found)} pictures; expected a portrait in each: look at the video")
+    return without_gaps(found)
+
+
+def without_gaps(found: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32]:
+    """Landmarks of every picture, (F, 478, 3), where some were not found: on the line between their neighbours."""
+    seen = [i for i, points in enumerate(found) if points is not None]
     known = np.stack([points for points in found if points is not None])
     times = np.arange(len(found))
     after = np.clip(np.searchsorted(seen, times), 0, len(seen) - 1)

@@ -1,4 +1,4 @@
-"""A rebuilt clip against the true one: PSNR, SSIM, a perceptual distance, and the mouth apart.
+"""A rebuilt clip against the true one: L1, PSNR, SSIM, a perceptual distance, and the mouth apart.
 
 Shapes: T frames, H W size. Pictures are uint8 (T, H, W, 3); tensors (1, 3, T, H, W) are in [-1, 1].
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import cv2
 import numpy as np
@@ -24,6 +25,8 @@ MOUTH_MARGIN = 1.3
 """The region around the mouth is the lips' outline, enlarged this much."""
 _PERCEPTUAL_EVERY_FRAMES = 8
 """The perceptual distance costs as much as decoding: it looks at every eighth picture."""
+_MOST_DB = 100.0
+"""PSNR of equal pictures, which would be infinite: so that means stay finite."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,24 +34,50 @@ class Comparison:
     """Means over the pictures of one clip."""
 
     num_frames: int
+    l1: float
+    """Of levels from 0 to 1."""
     psnr_db: float
     ssim: float
     perceptual: float
     mouth_psnr_db: float
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PictureScores:
+    """A number for every picture of a clip."""
+
+    l1: list[float]
+    """Of levels from 0 to 1."""
+    psnr_db: list[float]
+    """Equal pictures count as 100 dB."""
+    ssim: list[float]
+
+
+def score_pictures(pictures: NDArray[np.uint8], truth: NDArray[np.uint8]) -> PictureScores:
+    """Pictures (T, H, W, 3) against the true ones."""
+    scores = PictureScores(l1=[], psnr_db=[], ssim=[])
+    for pair in zip(pictures, truth, strict=True):  # one by one they stay in the processor's cache
+        a, b = (to_video(image[None])[:, :, 0] for image in pair)
+        scores.l1.append(float((a - b).abs().mean()) / 2)
+        scores.psnr_db.append(float(psnr(a, b).clamp_max(_MOST_DB)))
+        scores.ssim.append(float(ssim(a, b)))
+    return scores
+
+
 def compare(
     pictures: NDArray[np.uint8], truth: NDArray[np.uint8], mouth: NDArray[np.uint8], perceptual: Perceptual
 ) -> Comparison:
     """Pictures (T, H, W, 3) against the true ones; `mouth` (T, H, W) is 1 on and around the mouth."""
+    scores = score_pictures(pictures, truth)
     a, b = to_video(pictures)[0].transpose(0, 1), to_video(truth)[0].transpose(0, 1)
     some = slice(_PERCEPTUAL_EVERY_FRAMES // 2 if len(a) > _PERCEPTUAL_EVERY_FRAMES // 2 else 0, None, _PERCEPTUAL_EVERY_FRAMES)
     return Comparison(
         num_frames=len(a),
-        psnr_db=float(psnr(a, b).mean()),
-        ssim=float(ssim(a, b).mean()),
+        l1=fmean(scores.l1),
+        psnr_db=fmean(scores.psnr_db),
+        ssim=fmean(scores.ssim),
         perceptual=float(perceptual.distance(a[some], b[some])),
-        mouth_psnr_db=float(psnr(a, b, region=torch.from_numpy(mouth)).mean()),
+        mouth_psnr_db=float(psnr(a, b, region=torch.from_numpy(mouth)).clamp_max(_MOST_DB).mean()),
     )
 
 
@@ -61,6 +90,7 @@ def pooled(comparisons: Sequence[Comparison]) -> Comparison:
 
     return Comparison(
         num_frames=sum(weights),
+        l1=mean([one.l1 for one in comparisons]),
         psnr_db=mean([one.psnr_db for one in comparisons]),
         ssim=mean([one.ssim for one in comparisons]),
         perceptual=mean([one.perceptual for one in comparisons]),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -27,7 +28,8 @@ from vivavoz.engine.model import Model
 from vivavoz.errors import ConfigError
 from vivavoz.evaluate.faces import ALIGNED_PX, FindLandmarks, align_face
 from vivavoz.evaluate.fidelity import to_video
-from vivavoz.evaluate.material import HeldSpeech, Material, pick
+from vivavoz.evaluate.kept import Keep, keep_nothing
+from vivavoz.evaluate.material import HeldPortrait, HeldSpeech, Material, pick
 from vivavoz.evaluate.metrics import psnr
 from vivavoz.evaluate.speaking import speak
 from vivavoz.timing import FRAME_RATE
@@ -104,37 +106,53 @@ def evaluate_likeness(
     descriptor: Descriptor,
     perceptual: Perceptual,
     progress: Callable[[str], None] = lambda _: None,
+    keep: Keep = keep_nothing,
 ) -> tuple[Likeness, tuple[Pose, ...]]:
     """Let portraits speak in the animator's poses, and compare pictures and faces; and the pictures themselves."""
     portraits = material.portraits
     known = np.stack([descriptor.of(align_face(one.image, one.landmarks)) for one in portraits])
-    poses: list[Pose] = []
-    num_lost = 0
+    shown: list[_Shown] = []
     count = min(config.num_portraits, len(portraits))
     for i, portrait in enumerate(portraits[:count]):
         speech = pick(material.speeches, i).cut(config.num_frames)
-        rig = portrait.rig()
-        shown = range(max(len(speech.motion) - config.num_shown, 0), len(speech.motion))
-        wishes = performed_wishes(rig, speech) if model.preset.generator.controls else None
-        spoken = speak(model, portrait.image, speech.samples, seed=config.seed + i, shown=(shown,), controls=wishes)
-        for index in np.linspace(0, len(shown) - 1, config.num_scored).astype(int):
-            generated, row = spoken.images[index], speech.motion[shown[index]]
-            performed = rig.render(row, size=len(generated), flow_size=0)
-            points = find(generated)
-            if points is None:
-                num_lost += 1
-                continue
-            poses.append(
-                Pose(
-                    owner=i,
-                    generated=generated,
-                    performed=performed.image,
-                    generated_face=align_face(generated, points),
-                    performed_face=align_face(performed.image, performed.landmarks),
-                )
-            )
+        shown.append(keep(f"portrait-{i}", _Shown, partial(_show, model, portrait, speech, i, config, find)))
         progress(f"likeness: {i + 1}/{count} portraits")
-    return judge(poses, known, descriptor, perceptual, num_lost), tuple(poses)
+    poses = tuple(pose for one in shown for pose in one.poses)
+    return judge(poses, known, descriptor, perceptual, sum(one.num_lost for one in shown)), poses
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Shown:
+    """One portrait's pictures, and in how many more no face was found."""
+
+    poses: tuple[Pose, ...]
+    num_lost: int
+
+
+def _show(
+    model: Model, portrait: HeldPortrait, speech: HeldSpeech, number: int, config: LikenessConfig, find: FindLandmarks
+) -> _Shown:
+    rig = portrait.rig()
+    shown = range(max(len(speech.motion) - config.num_shown, 0), len(speech.motion))
+    wishes = performed_wishes(rig, speech) if model.preset.generator.controls else None
+    spoken = speak(model, portrait.image, speech.samples, seed=config.seed + number, shown=(shown,), controls=wishes)
+    poses: list[Pose] = []
+    for index in np.linspace(0, len(shown) - 1, config.num_scored).astype(int):
+        generated, row = spoken.images[index], speech.motion[shown[index]]
+        performed = rig.render(row, size=len(generated), flow_size=0)
+        points = find(generated)
+        if points is None:
+            continue
+        poses.append(
+            Pose(
+                owner=number,
+                generated=generated,
+                performed=performed.image,
+                generated_face=align_face(generated, points),
+                performed_face=align_face(performed.image, performed.landmarks),
+            )
+        )
+    return _Shown(poses=tuple(poses), num_lost=config.num_scored - len(poses))
 
 
 def judge(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean, median
 
 import numpy as np
@@ -20,6 +21,7 @@ from torch import Tensor
 from vivavoz.data.rig_labels import LABELS, in_units
 from vivavoz.engine.model import Model
 from vivavoz.evaluate.faces import FindLandmarks
+from vivavoz.evaluate.kept import Keep, keep_nothing
 from vivavoz.evaluate.material import HeldPortrait, HeldSpeech, Material
 from vivavoz.evaluate.mouth import LipScores, Track, loudness_mouth, measure_openings, score_lips
 from vivavoz.evaluate.speaking import Spoken, speak
@@ -132,42 +134,55 @@ def evaluate_lips(
     config: LipsConfig,
     find: FindLandmarks | None,
     progress: Callable[[str], None] = lambda _: None,
+    keep: Keep = keep_nothing,
 ) -> tuple[Lips, tuple[LipSample, ...]]:
     """Let held-out portraits speak held-out recordings, and compare the mouths; and some pairs to look at.
 
     `find` measures pictures; without it none are made, and only latents and loudness are scored: good enough while training.
     """
-    pairs: list[PairScores] = []
-    samples: list[LipSample] = []
+    tried: list[_Tried] = []
     for i, (portrait, speech) in enumerate(material.pairs(config.num_pairs)):
-        speech = speech.cut(config.num_frames)
-        rig = portrait.rig()
-        truth = in_units(rig.labels(speech.motion), "opening")
-        spoken = speak(model, portrait.image, speech.samples, seed=config.seed + i, shown=() if find is None else None)
-        video = read = ruler = None
-        if find is not None:
-            openings = measure_openings(spoken.images, find)
-            video = score_lips(openings, truth, speech.phonemes)
-            if i < config.num_ruler_pairs:
-                performed = (rig.render(row, size=spoken.images[0].shape[0]).image for row in speech.motion)
-                ruler = score_lips(measure_openings(performed, find), truth, speech.phonemes)
-            if len(samples) < config.num_samples:
-                samples.append(_sample(portrait, speech, spoken, openings, truth, config.pictures_per_sample))
-        if config.label_latents:
-            read = score_lips(opening_of_latents(spoken.latents, len(truth)), truth, speech.phonemes)
-        pairs.append(
-            PairScores(
-                portrait=portrait.name,
-                speech=speech.name,
-                video=video,
-                latents=read,
-                loudness=score_lips(loudness_mouth(speech.samples, len(truth)), truth, speech.phonemes),
-                truth=score_lips(truth, truth, speech.phonemes),
-                ruler=ruler,
-            )
-        )
+        tried.append(keep(f"pair-{i}", _Tried, partial(_try_pair, model, portrait, speech, i, config, find)))
         progress(f"lips: {i + 1}/{config.num_pairs} pairs")
-    return Lips(pairs=tuple(pairs)), tuple(samples)
+    return Lips(pairs=tuple(one.scores for one in tried)), tuple(one.sample for one in tried if one.sample is not None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Tried:
+    """A pair's scores, and of the first ones what there is to look at."""
+
+    scores: PairScores
+    sample: LipSample | None
+
+
+def _try_pair(
+    model: Model, portrait: HeldPortrait, speech: HeldSpeech, number: int, config: LipsConfig, find: FindLandmarks | None
+) -> _Tried:
+    speech = speech.cut(config.num_frames)
+    rig = portrait.rig()
+    truth = in_units(rig.labels(speech.motion), "opening")
+    spoken = speak(model, portrait.image, speech.samples, seed=config.seed + number, shown=() if find is None else None)
+    video = read = ruler = sample = None
+    if find is not None:
+        openings = measure_openings(spoken.images, find)
+        video = score_lips(openings, truth, speech.phonemes)
+        if number < config.num_ruler_pairs:
+            performed = (rig.render(row, spoken.images[0].shape[0], flow_size=0).image for row in speech.motion)
+            ruler = score_lips(measure_openings(performed, find), truth, speech.phonemes)
+        if number < config.num_samples:
+            sample = _sample(portrait, speech, spoken, openings, truth, config.pictures_per_sample)
+    if config.label_latents:
+        read = score_lips(opening_of_latents(spoken.latents, len(truth)), truth, speech.phonemes)
+    scores = PairScores(
+        portrait=portrait.name,
+        speech=speech.name,
+        video=video,
+        latents=read,
+        loudness=score_lips(loudness_mouth(speech.samples, len(truth)), truth, speech.phonemes),
+        truth=score_lips(truth, truth, speech.phonemes),
+        ruler=ruler,
+    )
+    return _Tried(scores=scores, sample=sample)
 
 
 def opening_of_latents(latents: Tensor, num_frames: int) -> Track:
@@ -185,7 +200,7 @@ def _sample(
         name=f"{portrait.name} speaks {speech.name}",
         moments=moments,
         generated=tuple(spoken.images[i] for i in moments),
-        performed=tuple(rig.render(speech.motion[i], size).image for i in moments),
+        performed=tuple(rig.render(speech.motion[i], size, flow_size=0).image for i in moments),
         openings=openings,
         truth=truth,
     )

@@ -2,14 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from vivavoz.data.corpus import Portraits, Prepared, Reader, prepare_portraits, prepare_speech, split
 from vivavoz.data.performance import perform
-from vivavoz.evaluate.material import HeldPortrait, HeldSpeech, Material
+from vivavoz.evaluate.material import HeldPortrait, HeldSpeech, Material, spread
 from vivavoz.train.recipes import LiteRecipe
-
-T = TypeVar("T")
 
 
 def load_material(
@@ -70,13 +67,6 @@ def choose_material(
         ),
         speeches=tuple(_performed(readers[i]) for i in spread(voices, num_speeches)),
     )
-
-
-def spread(items: Sequence[T], count: int) -> list[T]:
-    """`count` items at even distances, or all where there are fewer."""
-    if len(items) <= count:
-        return list(items)
-    return [items[i * len(items) // count] for i in range(count)]
 
 
 def _performed(reader: Reader) -> HeldSpeech:

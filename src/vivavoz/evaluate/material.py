@@ -83,3 +83,10 @@ class Material:
 def pick(items: Sequence[T], index: int) -> T:
     """The item at `index`, counted round and round."""
     return items[index % len(items)]
+
+
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """`count` items at even distances, or all where there are fewer."""
+    if len(items) <= count:
+        return list(items)
+    return [items[i * len(items) // count] for i in range(count)]

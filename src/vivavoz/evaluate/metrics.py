@@ -1,14 +1,13 @@
 """Fidelity of pictures, and how well two tracks move together. Pure functions.
 
-Shapes: N pictures, C channels, H W size, F frames of a track. Pictures are float tensors; `data_range` is the distance between
-their lowest and highest value (2 for [-1, 1]).
+Shapes: N pictures, C channels, H W size, F frames of a track. Pictures are float tensors, in [-1, 1] unless told
+otherwise: `data_range` is the distance between black and white, `levels` are both.
 """
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 SSIM_WINDOW_PX = 11
 SSIM_SIGMA_PX = 1.5
@@ -29,13 +28,15 @@ def psnr(pictures: Tensor, truth: Tensor, *, data_range: float = 2.0, region: Te
     return 10 * torch.log10(data_range**2 / error)
 
 
-def ssim(pictures: Tensor, truth: Tensor, *, data_range: float = 2.0) -> Tensor:
+def ssim(pictures: Tensor, truth: Tensor, *, levels: tuple[float, float] = (-1.0, 1.0)) -> Tensor:
     """Structural similarity of every picture (N, C, H, W), (N,): the mean over channels and over all whole windows.
 
-    As published (Wang et al. 2004): a Gaussian window of 11 x 11 pixels and deviation 1.5, K1 = 0.01, K2 = 0.03.
+    As published (Wang et al. 2004): a Gaussian window of 11 x 11 pixels and deviation 1.5, K1 = 0.01, K2 = 0.03. It compares
+    means too, which count from black: `levels` are those of black and white.
     """
-    c1, c2 = (SSIM_K1 * data_range) ** 2, (SSIM_K2 * data_range) ** 2
-    x, y = pictures.double(), truth.double()  # variances are small differences of large numbers
+    black, white = levels
+    c1, c2 = (SSIM_K1 * (white - black)) ** 2, (SSIM_K2 * (white - black)) ** 2
+    x, y = pictures.double() - black, truth.double() - black  # variances are small differences of large numbers
     mean_x, mean_y = _blur(x), _blur(y)
     variance_x = _blur(x * x) - mean_x * mean_x
     variance_y = _blur(y * y) - mean_y * mean_y
@@ -47,11 +48,16 @@ def ssim(pictures: Tensor, truth: Tensor, *, data_range: float = 2.0) -> Tensor:
 
 def _blur(x: Tensor) -> Tensor:
     """Gaussian mean over every window that lies wholly inside, (N, C, H - 10, W - 10)."""
-    offsets = torch.arange(SSIM_WINDOW_PX, dtype=x.dtype, device=x.device) - SSIM_WINDOW_PX // 2
-    kernel = torch.exp(-0.5 * (offsets / SSIM_SIGMA_PX).square())
-    kernel = kernel / kernel.sum()
-    flat = x.flatten(0, 1)[:, None]
-    return F.conv2d(F.conv2d(flat, kernel[None, None, :, None]), kernel[None, None, None, :]).unflatten(0, x.shape[:2])[:, :, 0]
+    offsets = torch.arange(SSIM_WINDOW_PX, dtype=torch.float64) - SSIM_WINDOW_PX // 2
+    weights = torch.softmax(-0.5 * (offsets / SSIM_SIGMA_PX).square(), 0).tolist()
+    # Weighted sums of shifted pictures: a convolution of float64 unfolds them, and takes longer.
+    for dim in (2, 3):
+        length = x.shape[dim] - SSIM_WINDOW_PX + 1
+        blurred = weights[0] * x.narrow(dim, 0, length)
+        for shift in range(1, SSIM_WINDOW_PX):
+            blurred = torch.add(blurred, x.narrow(dim, shift, length), alpha=weights[shift])
+        x = blurred
+    return x
 
 
 def pearson(a: ArrayLike, b: ArrayLike) -> float:

@@ -7,8 +7,10 @@ reference: what not moving at all would score.
 Shapes: B = 1, M references, T frames, H W size. Pictures are uint8 (T, H, W, 3); tensors are in [-1, 1].
 """
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -20,7 +22,8 @@ from vivavoz.data.rig import Rig
 from vivavoz.data.rig_labels import LABELS, in_units
 from vivavoz.errors import DataError
 from vivavoz.evaluate.fidelity import Comparison, compare, mouth_region, pooled, rebuild, to_video
-from vivavoz.evaluate.material import HeldSpeech, Material, pick
+from vivavoz.evaluate.kept import Keep, keep_nothing
+from vivavoz.evaluate.material import HeldPortrait, HeldSpeech, Material, pick
 from vivavoz.train.label_latents import LabelLatents
 from vivavoz.train.perceptual import Perceptual
 from vivavoz.vae.vae import VAE
@@ -70,7 +73,10 @@ class Sample:
     name: str
     reference: NDArray[np.uint8]
     truth: NDArray[np.uint8]
-    decoded: dict[int, NDArray[np.uint8]]
+    counts: tuple[int, ...]
+    """The numbers of references."""
+    decoded: tuple[NDArray[np.uint8], ...]
+    """A picture for each."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,51 +103,77 @@ class Clip:
     """(T, H, W): 1 on and around the mouth."""
 
 
-@torch.inference_mode()
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Rebuilt:
+    """One portrait's clips."""
+
+    fidelities: tuple[Fidelity, ...]
+    num_frames: int
+    sample: Sample
+
+
 def evaluate_reconstruction(
     vae: VAE,
     material: Material,
     config: ReconstructionConfig,
     perceptual: Perceptual,
     progress: Callable[[str], None] = lambda _: None,
+    keep: Keep = keep_nothing,
 ) -> tuple[Reconstruction, tuple[Sample, ...]]:
     """Render clips of the material, encode and decode them, and compare; and some pictures to look at."""
-    labels_to_latents = LabelLatents(len(LABELS), vae.config.latent_channels)
-    scores: dict[tuple[Kind, int], list[Comparison]] = {}
-    samples: list[Sample] = []
-    num_frames = 0
+    rebuilt: list[_Rebuilt] = []
     for i, portrait in enumerate(material.portraits[: config.num_portraits]):
-        rig = portrait.rig()
-        for k in range(config.clips_per_portrait):
-            speech = pick(material.speeches, config.clips_per_portrait * i + k)
-            clip = render_clip(rig, speech, config, at=(k + 1) / (config.clips_per_portrait + 1))
-            side = config.size // vae.config.spatial_factor
-            latents: dict[Kind, Tensor] = {"encoder": vae.encode(to_video(clip.frames)).mean}
-            if config.label_latents:
-                latents["labels"] = labels_to_latents(torch.from_numpy(clip.labels)[None], side, side)
-                known = labels_to_latents(torch.from_numpy(clip.reference_labels)[:, None], side, side).transpose(0, 2)
-            copy = np.broadcast_to(clip.references[:1], clip.frames.shape)
-            scores.setdefault(("copy", 1), []).append(compare(copy, clip.frames, clip.mouth, perceptual))
-            decoded: dict[int, NDArray[np.uint8]] = {}
-            middle = len(clip.frames) // 2
-            for count in config.reference_counts:
-                pictures = to_video(clip.references[:count]).transpose(1, 2)
-                for kind, z in latents.items():
-                    told = known[:, :, :count].transpose(1, 2) if kind == "labels" else None
-                    rebuilt = rebuild(vae, z, vae.encode_references(pictures, latents=told))
-                    scores.setdefault((kind, count), []).append(compare(rebuilt, clip.frames, clip.mouth, perceptual))
-                    if kind == "encoder":
-                        decoded[count] = rebuilt[middle]
-            num_frames += len(clip.frames)
-            if len(samples) < config.num_samples and k == 0:
-                samples.append(
-                    Sample(name=portrait.name, reference=clip.references[0], truth=clip.frames[middle], decoded=decoded)
-                )
+        speeches = [pick(material.speeches, config.clips_per_portrait * i + k) for k in range(config.clips_per_portrait)]
+        rebuilt.append(keep(f"portrait-{i}", _Rebuilt, partial(_rebuild_portrait, vae, portrait, speeches, config, perceptual)))
         progress(f"reconstruction: {i + 1}/{min(config.num_portraits, len(material.portraits))} portraits")
+    scores: dict[tuple[Kind, int], list[Comparison]] = defaultdict(list)
+    for one in rebuilt:
+        for row in one.fidelities:
+            scores[row.kind, row.num_references].append(row.score)
     rows = tuple(
         Fidelity(kind=kind, num_references=count, score=pooled(parts)) for (kind, count), parts in sorted(scores.items())
     )
-    return Reconstruction(fidelities=rows, num_frames=num_frames), tuple(samples)
+    samples = tuple(one.sample for one in rebuilt[: config.num_samples])
+    return Reconstruction(fidelities=rows, num_frames=sum(one.num_frames for one in rebuilt)), samples
+
+
+@torch.inference_mode()
+def _rebuild_portrait(
+    vae: VAE, portrait: HeldPortrait, speeches: Sequence[HeldSpeech], config: ReconstructionConfig, perceptual: Perceptual
+) -> _Rebuilt:
+    labels_to_latents = LabelLatents(len(LABELS), vae.config.latent_channels)
+    rig, side = portrait.rig(), config.size // vae.config.spatial_factor
+    rows: list[Fidelity] = []
+    samples: list[Sample] = []
+    for k, speech in enumerate(speeches):
+        clip = render_clip(rig, speech, config, at=(k + 1) / (len(speeches) + 1))
+        latents: dict[Kind, Tensor] = {"encoder": vae.encode(to_video(clip.frames)).mean}
+        if config.label_latents:
+            latents["labels"] = labels_to_latents(torch.from_numpy(clip.labels)[None], side, side)
+            known = labels_to_latents(torch.from_numpy(clip.reference_labels)[:, None], side, side).transpose(0, 2)
+        copy = np.broadcast_to(clip.references[:1], clip.frames.shape)
+        rows.append(Fidelity(kind="copy", num_references=1, score=compare(copy, clip.frames, clip.mouth, perceptual)))
+        decoded: list[NDArray[np.uint8]] = []
+        middle = len(clip.frames) // 2
+        for count in config.reference_counts:
+            pictures = to_video(clip.references[:count]).transpose(1, 2)
+            for kind, z in latents.items():
+                told = known[:, :, :count].transpose(1, 2) if kind == "labels" else None
+                rebuilt = rebuild(vae, z, vae.encode_references(pictures, latents=told))
+                score = compare(rebuilt, clip.frames, clip.mouth, perceptual)
+                rows.append(Fidelity(kind=kind, num_references=count, score=score))
+                if kind == "encoder":
+                    decoded.append(rebuilt[middle])
+        samples.append(
+            Sample(
+                name=portrait.name,
+                reference=clip.references[0],
+                truth=clip.frames[middle],
+                counts=config.reference_counts,
+                decoded=tuple(decoded),
+            )
+        )
+    return _Rebuilt(fidelities=tuple(rows), num_frames=config.num_frames * len(speeches), sample=samples[0])
 
 
 def render_clip(rig: Rig, speech: HeldSpeech, config: ReconstructionConfig, *, at: float) -> Clip:
@@ -160,8 +192,8 @@ def render_clip(rig: Rig, speech: HeldSpeech, config: ReconstructionConfig, *, a
     others = choose_references(
         labels, far or list(range(total)), labels[start : start + count].mean(0), rig.labels(rig.rest()[None])[0]
     )
-    rendered = [rig.render(row, config.size) for row in rows]
-    shown = [rig.render(None, config.size), *(rig.render(speech.motion[i], config.size) for i in others)]
+    rendered = [rig.render(row, config.size, flow_size=0) for row in rows]
+    shown = [rig.render(motion, config.size, flow_size=0) for motion in (None, *(speech.motion[i] for i in others))]
     return Clip(
         frames=np.stack([frame.image for frame in rendered]),
         references=np.stack([frame.image for frame in shown]),

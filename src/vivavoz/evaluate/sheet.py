@@ -25,12 +25,8 @@ Image = NDArray[np.uint8]
 
 def reconstruction_sheet(samples: Sequence[Sample]) -> Image:
     """A row for every sample: first reference, truth, and the reconstruction with every number of references."""
-    counts = sorted(samples[0].decoded)
-    heads = ("reference", "truth", *(f"M = {count}" for count in counts))
-    rows = [
-        _row([sample.reference, sample.truth, *(sample.decoded[count] for count in counts)], heads if i == 0 else ())
-        for i, sample in enumerate(samples)
-    ]
+    heads = ("reference", "truth", *(f"M = {count}" for count in samples[0].counts))
+    rows = [_row([sample.reference, sample.truth, *sample.decoded], heads if i == 0 else ()) for i, sample in enumerate(samples)]
     return np.concatenate(rows)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 
 import cv2
@@ -18,10 +19,11 @@ from numpy.typing import NDArray
 
 from vivavoz.data.head_pose import fit_head
 from vivavoz.data.landmarks import OVAL
-from vivavoz.engine.controls import ControlTrack, State, StreamControls
+from vivavoz.engine.controls import ControlTrack, State, StreamControls, Wishes
 from vivavoz.engine.model import Model
 from vivavoz.evaluate.faces import FindLandmarks, follow_face
-from vivavoz.evaluate.material import Material, pick
+from vivavoz.evaluate.kept import Keep, keep_nothing
+from vivavoz.evaluate.material import HeldPortrait, Material, pick
 from vivavoz.evaluate.speaking import speak
 from vivavoz.timing import FRAME_RATE, FRAMES_PER_LATENT, SAMPLES_PER_FRAME, frames_of_latents
 
@@ -71,6 +73,7 @@ def evaluate_states(
     config: StatesConfig,
     find: FindLandmarks,
     progress: Callable[[str], None] = lambda _: None,
+    keep: Keep = keep_nothing,
 ) -> StatesResult:
     """Change states in mid-stream, and look how soon it shows.
 
@@ -89,21 +92,12 @@ def evaluate_states(
             sound = np.zeros(stop * SAMPLES_PER_FRAME, np.float32)
             if before == "speaking":
                 sound = np.resize(pick(material.speeches, i).samples, len(sound))
-            one, other = (
-                speak(
-                    model,
-                    portrait.image,
-                    sound,
-                    seed=config.seed + i,
-                    shown=(range(start, stop),),
-                    controls=wishes,
-                    size=config.size,
-                ).images
-                for wishes in (StreamControls(state=before), _change(before, after, start))
-            )
-            ways, differences = apart(one, other, find)
-            moved.append(_by_block(ways, block_frames))
-            levels.append(_by_block(differences, block_frames))
+            wishes = (StreamControls(state=before), _change(before, after, start))
+            part = partial(_part, model, portrait, sound, config.seed + i, range(start, stop), wishes, config.size, find)
+            parted = keep(f"{before}-{after}-{i}", _Parted, part)
+            moved.append(_by_block(parted.ways, block_frames))
+            levels.append(_by_block(parted.grey_levels, block_frames))
+            progress(f"states: {before} to {after}, {i + 1}/{count} portraits")
         means = tuple(fmean(column) for column in zip(*moved, strict=True))
         changes.append(
             Change(
@@ -114,8 +108,32 @@ def evaluate_states(
                 first_seen=next((k for k, way in enumerate(means) if way >= VISIBLE), None),
             )
         )
-        progress(f"states: {before} to {after}")
     return StatesResult(num_portraits=count, block_frames=block_frames, changes=tuple(changes))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Parted:
+    """How far two streams are apart, (F,) each, as `apart` tells."""
+
+    ways: NDArray[np.float32]
+    grey_levels: NDArray[np.float32]
+
+
+def _part(
+    model: Model,
+    portrait: HeldPortrait,
+    sound: NDArray[np.float32],
+    seed: int,
+    shown: range,
+    wishes: tuple[Wishes, Wishes],
+    size: int | None,
+    find: FindLandmarks,
+) -> _Parted:
+    one, other = (
+        speak(model, portrait.image, sound, seed=seed, shown=(shown,), controls=wish, size=size).images for wish in wishes
+    )
+    ways, grey_levels = apart(one, other, find)
+    return _Parted(ways=ways, grey_levels=grey_levels)
 
 
 def apart(

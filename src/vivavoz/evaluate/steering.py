@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import Literal, get_args
 
@@ -24,7 +25,8 @@ from vivavoz.data.video.measure import face_labels, measure_heads
 from vivavoz.engine.controls import ControlTrack, StreamControls
 from vivavoz.engine.model import Model
 from vivavoz.evaluate.faces import FindLandmarks, follow_face
-from vivavoz.evaluate.material import Material, pick
+from vivavoz.evaluate.kept import Keep, keep_nothing
+from vivavoz.evaluate.material import HeldPortrait, Material, pick
 from vivavoz.evaluate.metrics import best_lag, pearson
 from vivavoz.evaluate.speaking import speak
 from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
@@ -84,24 +86,50 @@ def evaluate_steering(
     config: SteeringConfig,
     find: FindLandmarks,
     progress: Callable[[str], None] = lambda _: None,
+    keep: Keep = keep_nothing,
 ) -> SteeringResult:
     """Command held-out portraits, and measure."""
     commands = command(config.seconds)
     wishes = as_wishes(commands)
-    measured: list[NDArray[np.float32]] = []
+    measured: list[_Angles] = []
     count = min(config.num_portraits, len(material.portraits))
     for i, portrait in enumerate(material.portraits[:count]):
         sound = np.resize(pick(material.speeches, i).samples, len(commands) * SAMPLES_PER_FRAME)
-        spoken = speak(model, portrait.image, sound, seed=config.seed + i, controls=wishes, size=config.size)
-        measured.append(measure_angles(follow_face(spoken.images, find)))
+        steer = partial(_steer, model, portrait, sound, config.seed + i, wishes, config.size, find)
+        measured.append(keep(f"portrait-{i}", _Angles, steer))
         progress(f"steering: {i + 1}/{count} portraits")
     ruler: tuple[Obedience, ...] = ()
     if config.ruler:
-        some = slice(None, None, config.ruler_every_frames)
-        rig = material.portraits[0].rig()
-        performed = (rig.render(row, config.size or 512, 0).image for row in commanded_motion(rig, commands[some]))
-        ruler = obey(commands[some], [measure_angles(follow_face(performed, find))], step_frames=config.ruler_every_frames)
-    return SteeringResult(num_portraits=count, model=obey(commands, measured), ruler=ruler)
+        some = commands[:: config.ruler_every_frames]
+        performed = keep("ruler", _Angles, partial(_perform, material.portraits[0], some, config.size, find))
+        ruler = obey(some, [performed.rad], step_frames=config.ruler_every_frames)
+    return SteeringResult(num_portraits=count, model=obey(commands, [one.rad for one in measured]), ruler=ruler)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Angles:
+    """What is found in pictures, (F, len(CONTROLS))."""
+
+    rad: NDArray[np.float32]
+
+
+def _steer(
+    model: Model,
+    portrait: HeldPortrait,
+    sound: NDArray[np.float32],
+    seed: int,
+    wishes: ControlTrack,
+    size: int | None,
+    find: FindLandmarks,
+) -> _Angles:
+    spoken = speak(model, portrait.image, sound, seed=seed, controls=wishes, size=size)
+    return _Angles(rad=measure_angles(follow_face(spoken.images, find)))
+
+
+def _perform(portrait: HeldPortrait, commands: NDArray[np.float32], size: int | None, find: FindLandmarks) -> _Angles:
+    rig = portrait.rig()
+    performed = (rig.render(row, size or 512, flow_size=0).image for row in commanded_motion(rig, commands))
+    return _Angles(rad=measure_angles(follow_face(performed, find)))
 
 
 def command(seconds: int) -> NDArray[np.float32]:

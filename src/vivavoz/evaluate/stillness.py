@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 
 import numpy as np
@@ -17,8 +18,9 @@ from numpy.typing import NDArray
 
 from vivavoz.engine.model import Model
 from vivavoz.evaluate.faces import FindLandmarks
+from vivavoz.evaluate.kept import Keep, keep_nothing
 from vivavoz.evaluate.lips import opening_of_latents
-from vivavoz.evaluate.material import Material, pick
+from vivavoz.evaluate.material import HeldPortrait, Material, pick
 from vivavoz.evaluate.mouth import Track, measure_openings
 from vivavoz.evaluate.speaking import speak
 from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
@@ -83,22 +85,44 @@ def evaluate_stillness(
     config: StillnessConfig,
     find: FindLandmarks | None,
     progress: Callable[[str], None] = lambda _: None,
+    keep: Keep = keep_nothing,
 ) -> StillnessResult:
     """Let portraits speak and then hear nothing; `find` measures pictures, without it only latents are read."""
-    seen: list[Track] = []
-    read: list[Track] = []
+    heard: list[_Heard] = []
     num_seen = config.num_portraits if find is not None else 0
     count = min(max(num_seen, config.num_latent_portraits if config.label_latents else 0), len(material.portraits))
     for i, portrait in enumerate(material.portraits[:count]):
         sound = speech_then_quiet(pick(material.speeches, i).samples, config, seed=config.seed + i)
-        shown = None if i < num_seen else ()
-        spoken = speak(model, portrait.image, sound, seed=config.seed + i, shown=shown, size=config.size)
-        if shown is None and find is not None:
-            seen.append(measure_openings(spoken.images, find))
-        if config.label_latents:
-            read.append(opening_of_latents(spoken.latents, len(sound) // SAMPLES_PER_FRAME))
+        looking = find if i < num_seen else None
+        heard.append(keep(f"portrait-{i}", _Heard, partial(_hear, model, portrait, sound, config.seed + i, config, looking)))
         progress(f"stillness: {i + 1}/{count} portraits")
-    return StillnessResult(pictures=stillness_of(seen, config), latents=stillness_of(read, config))
+    return StillnessResult(
+        pictures=stillness_of([one.seen for one in heard if one.seen is not None], config),
+        latents=stillness_of([one.read for one in heard if one.read is not None], config),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Heard:
+    """One portrait's openings, (F,), in pictures and in latents; None where they were not looked for."""
+
+    seen: Track | None
+    read: Track | None
+
+
+def _hear(
+    model: Model,
+    portrait: HeldPortrait,
+    sound: NDArray[np.float32],
+    seed: int,
+    config: StillnessConfig,
+    find: FindLandmarks | None,
+) -> _Heard:
+    spoken = speak(model, portrait.image, sound, seed=seed, shown=() if find is None else None, size=config.size)
+    return _Heard(
+        seen=None if find is None else measure_openings(spoken.images, find),
+        read=opening_of_latents(spoken.latents, len(sound) // SAMPLES_PER_FRAME) if config.label_latents else None,
+    )
 
 
 def speech_then_quiet(samples: NDArray[np.float32], config: StillnessConfig, *, seed: int) -> NDArray[np.float32]:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from vivavoz.config_json import from_plain, to_plain
 from vivavoz.data.shards.reading import ResidentWindows, WindowBatch, WindowConfig, window_loader
-from vivavoz.errors import ConfigError, DataError
-from vivavoz.evaluate.clip_reconstruction import MAX_REFERENCES, ClipFidelity, HeldClips, measure_clips
+from vivavoz.errors import ConfigError
+from vivavoz.evaluate.clips import MAX_REFERENCES, ClipsResult, HeldClips, evaluate_clips
 from vivavoz.train.checkpoint import load_part
 from vivavoz.train.loop import LoopConfig, is_done, train
 from vivavoz.train.perceptual import Perceptual
@@ -72,7 +72,10 @@ class Measured:
     num_parameters: int
     spent_s: float
     """Of training."""
-    fidelities: tuple[ClipFidelity, ...]
+    perceptual: str
+    """Name of the distance."""
+    clips: tuple[ClipsResult, ...]
+    """One of each corpus."""
 
 
 def ablation_recipe(num_steps: int, seeds: Sequence[int] = (0,)) -> AblationRecipe:
@@ -155,10 +158,12 @@ def run_ablation(
     """
     begin_run(out, recipe)
     clips: dict[str, NDArray] = {}
-    return [
-        _measured(out / arm.name) or _run_arm(arm, shards, held, out / arm.name, recipe, perceptual, clips, report)
-        for arm in arms_of(recipe)
-    ]
+    results: list[Measured] = []
+    for arm in arms_of(recipe):
+        folder = out / arm.name
+        known = _measured(folder, held, perceptual)
+        results.append(known or _run_arm(arm, shards, held, folder, recipe, perceptual, clips, report))
+    return results
 
 
 def _run_arm(
@@ -197,17 +202,19 @@ def _run_arm(
         arm=arm,
         num_parameters=sum(parameter.numel() for parameter in vae.parameters()),
         spent_s=progress.seconds,
-        fidelities=tuple(row for one in held for row in measure_clips(vae, one, perceptual, arm.counts)),
+        perceptual=perceptual.name,
+        clips=tuple(evaluate_clips(vae, one, perceptual, arm.counts)[0] for one in held),
     )
     (folder / MEASURED_FILE).write_text(json.dumps(to_plain(measured), indent=2) + "\n", encoding="utf-8")
     return measured
 
 
-def _measured(folder: Path) -> Measured | None:
+def _measured(folder: Path, held: Sequence[HeldClips], perceptual: Perceptual) -> Measured | None:
+    """What was found before, if it was on these clips and with this distance."""
     path = folder / MEASURED_FILE
-    if not path.exists():
-        return None
     try:
-        return from_plain(Measured, json.loads(path.read_text(encoding="utf-8")), str(path))
-    except (ValueError, ConfigError) as error:
-        raise DataError(f"{path} cannot be read ({error}); remove it, and the arm is measured again") from error
+        found = from_plain(Measured, json.loads(path.read_text(encoding="utf-8")), str(path))
+    except (OSError, ValueError, ConfigError):
+        return None  # never measured, or not whole: measured now
+    same = [(one.corpus, one.keys) for one in found.clips] == [(one.corpus, one.keys) for one in held]
+    return found if same and found.perceptual == perceptual.name else None

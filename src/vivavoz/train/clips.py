@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vivavoz.data.corpus import Portraits
-from vivavoz.data.landmarks import EYE_LEFT, EYE_RIGHT, INNER_LIPS, OUTER_LIPS
+from vivavoz.data.landmarks import EYE_LEFT, EYE_RIGHT, INNER_LIPS, IRIS_LEFT, IRIS_RIGHT, OUTER_LIPS
 from vivavoz.data.performance import perform_random
-from vivavoz.data.rig import RenderedFrame, Rig
+from vivavoz.data.rig import Rig
 from vivavoz.data.rig_labels import LABELS
 from vivavoz.data.shards.reading import window_loader
 from vivavoz.timing import FRAME_RATE
@@ -28,6 +28,16 @@ MIRRORED = tuple(
 )
 """For every label, the label it becomes in a mirrored picture."""
 MIRROR_SIGN = np.array([-1.0 if name in ("gaze_x", "yaw", "roll", "centre_x") else 1.0 for name in LABELS], np.float32)
+
+EYES, MOUTH, IRISES = 1.0, 2.0, 3.0
+"""Regions of a face that count more than their size."""
+_REGIONS = (
+    (EYES, EYE_LEFT, 1.5),
+    (EYES, EYE_RIGHT, 1.5),
+    (MOUTH, OUTER_LIPS + INNER_LIPS, 1.3),
+    (IRISES, IRIS_LEFT, 1.8),
+    (IRISES, IRIS_RIGHT, 1.8),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +78,7 @@ class Clips:
     mask: Tensor
     """(B, 1, T, h, w) where the portrait cannot supply the pixel."""
     region: Tensor
-    """(B, 1, T, h, w): 0 elsewhere, 1 eyes, 2 mouth."""
+    """(B, 1, T, h, w): `EYES`, `MOUTH`, `IRISES`, 0 elsewhere."""
 
 
 def pictures(images: Tensor) -> Tensor:
@@ -147,7 +157,7 @@ def animate(
         ]
     )  # F M h w 2
     mask = np.stack([frame.mask for frame in rendered])
-    region = np.stack([face_region(frame, config.size) for frame in rendered])
+    region = np.stack([face_region(frame.landmarks, config.size) for frame in rendered])
     if config.mirror and rng.random() < 0.5:
         frames, references, mask, region = frames[..., ::-1, :], references[..., ::-1, :], mask[..., ::-1], region[..., ::-1]
         flow = flow[..., ::-1, :] * np.array([-1, 1], np.float32)
@@ -171,11 +181,14 @@ def light_curve(rng: np.random.Generator) -> NDArray[np.uint8]:
     return np.clip(np.arange(256, dtype=np.float32)[:, None] * gain, 0, 255).astype(np.uint8)
 
 
-def face_region(frame: RenderedFrame, size: int) -> NDArray[np.float32]:
-    """(size/2, size/2): 2 on the mouth and a margin around it, 1 on the eyes, 0 elsewhere."""
+def face_region(landmarks: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """What lies where, each with a margin: (size/2, size/2) of `EYES`, `MOUTH`, `IRISES`, and 0 elsewhere.
+
+    `landmarks` (478, 2) are in px.
+    """
     region = np.zeros((size // 2, size // 2), np.float32)
-    points = frame.landmarks / 2
-    for value, outline, margin in ((1.0, EYE_LEFT, 1.5), (1.0, EYE_RIGHT, 1.5), (2.0, OUTER_LIPS + INNER_LIPS, 1.3)):
+    points = landmarks / 2
+    for value, outline, margin in _REGIONS:
         hull = points[list(outline)]
         centre = hull.mean(axis=0)
         hull = cv2.convexHull(((hull - centre) * margin + centre).astype(np.int32))

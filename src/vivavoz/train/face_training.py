@@ -73,7 +73,7 @@ class AnimatedFaces(Dataset[FacePictures]):
         images, places = [], []
         for _ in range(settings.batch_size):
             row = None if rng.random() < settings.rest_odds else motion[int(rng.integers(len(motion)))]
-            frame = rigs[int(rng.integers(len(rigs)))].render(row, settings.size)
+            frame = rigs[int(rng.integers(len(rigs)))].render(row, settings.size, flow_size=0, uv_size=settings.size // 2)
             image, moved = _moved(frame.image, _places(frame), rng)
             images.append(_spoilt(image, rng))
             places.append(moved)

@@ -31,10 +31,11 @@ from vivavoz.train.audio_training import AudioObjective
 from vivavoz.train.clips import AnimatedClips, ClipConfig, Clips
 from vivavoz.train.encoder_training import EncoderObjective, collect_samples
 from vivavoz.train.face_training import AnimatedFaces, FaceMapObjective
+from vivavoz.train.filmed_clips import FilmedClips, FilmedWindows, MixedClips
 from vivavoz.train.generator_training import FrameWishes, GeneratorObjective, Take, hear
 from vivavoz.train.perceptual import Perceptual
 from vivavoz.train.phases import Phases
-from vivavoz.train.recipes import LiteRecipe
+from vivavoz.train.recipes import LiteRecipe, VAEPhase
 from vivavoz.train.run_folder import Trained, begin_run
 from vivavoz.train.vae_training import VAEObjective
 from vivavoz.vae.vae import VAE
@@ -52,6 +53,7 @@ def train_lite(
     recipe: LiteRecipe,
     perceptual: Perceptual | None = None,
     *,
+    filmed: str | None = None,
     num_processes: int = 1,
     report: Report | None = None,
 ) -> Path:
@@ -65,6 +67,7 @@ def train_lite(
         out: the run's folder.
         recipe: phases and budgets.
         perceptual: a term of the VAE's loss; see `choose_perceptual`. None: there is none.
+        filmed: a corpus of filmed people, as `vivavoz data prepare` makes it, that the VAE learns from besides: a path or URL.
         num_processes: how many recordings to prepare at a time.
         report: told about every prepared file and, every few steps, about the training.
 
@@ -83,7 +86,7 @@ def train_lite(
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         phases = Phases(out, recipe.budget_s, report)
-        _train_vae(model.vae, portraits, readers, recipe, phases, perceptual, report)
+        _train_vae(model.vae, portraits, readers, filmed, recipe, phases, perceptual, report)
         _train_speech(model, portraits, readers, recipe, phases)
     weights = out / "weights"
     save_model(model.eval(), weights)
@@ -160,6 +163,7 @@ def _train_vae(
     vae: VAE,
     portraits: Portraits,
     readers: Sequence[Reader],
+    filmed: str | None,
     recipe: LiteRecipe,
     phases: Phases,
     perceptual: Perceptual | None,
@@ -170,9 +174,20 @@ def _train_vae(
     def performances() -> list[NDArray[np.float32]]:
         return [perform(reader.samples, seed=recipe.seed, phonemes=reader.phonemes).motion for reader in readers]
 
-    def batches(config: ClipConfig) -> Callable[[int], Iterable[Clips]]:
+    def animated(config: ClipConfig) -> Callable[[int], Iterable[Clips]]:
         def from_step(first_step: int) -> Iterable[Clips]:
             data = AnimatedClips(portraits, config, performances())
+            return data.batches(num_workers=recipe.num_render_processes)(first_step)
+
+        return from_step
+
+    def batches(phase: VAEPhase) -> Callable[[int], Iterable[Clips | FilmedClips]]:
+        if filmed is None or phase.filmed is None:
+            return animated(phase.clips)
+        windows = FilmedWindows(filmed, phase.filmed)
+
+        def from_step(first_step: int) -> Iterable[Clips | FilmedClips]:
+            data = MixedClips(AnimatedClips(portraits, phase.clips, performances()), windows)
             return data.batches(num_workers=recipe.num_render_processes)(first_step)
 
         return from_step
@@ -187,10 +202,10 @@ def _train_vae(
     for number, phase in enumerate(recipe.vae, 1):
         name, loop = f"vae-{number}", phase.training.loop
         if not phases.is_done(name, loop):
-            phases.train(name, VAEObjective(vae, phase.training, perceptual), batches(phase.clips), loop)
+            phases.train(name, VAEObjective(vae, phase.training, perceptual), batches(phase), loop)
         phases.finish(name, loop, part="vae", module=vae)
         if number == 1:
-            _train_e2(vae, batches(recipe.encoder_clips), recipe, phases, report)
+            _train_e2(vae, animated(recipe.encoder_clips), recipe, phases, report)
 
 
 def _train_e2(

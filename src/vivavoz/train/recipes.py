@@ -9,6 +9,7 @@ from vivavoz.train.audio_training import AudioTraining
 from vivavoz.train.clips import ClipConfig
 from vivavoz.train.encoder_training import EncoderTraining
 from vivavoz.train.face_training import FaceTraining
+from vivavoz.train.filmed_clips import FilmedConfig
 from vivavoz.train.generator_training import GeneratorTraining
 from vivavoz.train.loop import LoopConfig
 from vivavoz.train.rig_deck import DeckConfig
@@ -24,6 +25,8 @@ class VAEPhase:
 
     clips: ClipConfig
     training: VAETraining
+    filmed: FilmedConfig | None = None
+    """What it sees besides, where there is a corpus of filmed clips."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +109,7 @@ def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
             bias_noise=0.5,
             joint_odds=0.75,
         ),
+        filmed=FilmedConfig(size=size, seed=3),
     )
     motion = GeneratorTraining(
         loop=loop(0.16, 1e-3, weight_decay=1e-2, ema_decay=0.99),

@@ -2,7 +2,8 @@
 
 Three things can be learnt in a step (docs/adr/0006-label-latents.md): the decoder decodes latents made from the animator's
 labels, with the true flow and mask as extra targets; the encoder regresses those latents from the frames; and the decoder decodes
-what the encoder gives, which tells the encoder how far off its pictures are.
+what the encoder gives, which tells the encoder how far off its pictures are. Of filmed clips there is no truth, so only the last
+of these is left.
 """
 
 from dataclasses import dataclass
@@ -12,15 +13,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vivavoz.data.rig_labels import LABELS
-from vivavoz.train.clips import Clips, pictures
+from vivavoz.train.clips import EYES, IRISES, MOUTH, Clips, pictures
+from vivavoz.train.filmed_clips import FilmedClips
 from vivavoz.train.label_latents import LabelLatents
 from vivavoz.train.loop import LoopConfig, Objective, Step
 from vivavoz.train.losses import choice_error, flow_error, gradient_l1, mask_error, paint_error, weighted_l1
 from vivavoz.train.perceptual import Perceptual
 from vivavoz.train.sheets import Sheet, film, flow_colours, grey
 from vivavoz.vae.encoder import Posterior
-from vivavoz.vae.vae import VAE
-from vivavoz.vae.warp import compose
+from vivavoz.vae.vae import VAE, References
+from vivavoz.vae.warp import WarpFields, compose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +37,18 @@ class VAETraining:
     only the difference of two pictures can be relied on."""
     joint_odds: float = 0.0
     """How often the encoder's own latents are decoded."""
+    relayed_odds: float = 0.0
+    """How often, of these, only the references' latents are the encoder's own, and the frames' are labels, off by as much as
+    those of the first reference are: what a generator writes. Where all are the encoder's, the decoder learns to move little
+    by what is read badly, such as the gaze."""
     encoder_every: int = 0
     """The encoder learns from every n-th batch, and from those it takes part in jointly; 0: from these alone."""
     freeze_e1: bool = False
     """Leave E1 as it is, where E2 learns from features of it at the same time."""
     mouth_weight: float = 12.0
     eye_weight: float = 5.0
+    iris_weight: float = 30.0
+    """They are small, and where somebody looks is seen at once."""
     pixel_weight: float = 1.0
     """Scale of the two losses on pixels. 0 at first: until flows are right to a pixel or two, pixels only add noise."""
     l1_weight: float = 6.0
@@ -56,7 +64,7 @@ class VAETraining:
     kl_weight: float = 1e-4
 
 
-def encode(vae: VAE, clips: Clips) -> Posterior:
+def encode(vae: VAE, clips: Clips | FilmedClips) -> Posterior:
     """The encoder's view of a batch."""
     return vae.encode(pictures(clips.frames).transpose(1, 2))
 
@@ -65,30 +73,21 @@ def decoder_losses(
     vae: VAE,
     clips: Clips,
     z: Tensor,
+    references: References,
     settings: VAETraining,
-    *,
-    reference_latents: Tensor | None = None,
     perceptual: Perceptual | None = None,
 ) -> dict[str, Tensor]:
     """Losses of decoding z (B, C_z, N, h, w) against the clips' frames, and of its fields against the animator's.
 
-    `reference_latents` (P, M, C_z, h, w) stand in for the encoder's own.
+    `references` have a row for every person.
     """
     frames = pictures(clips.frames).transpose(1, 2)
-    references = vae.encode_references(pictures(clips.references), latents=reference_latents)
     references = references.repeat(frames.shape[0] // references.latents.shape[0])
     fields = vae.warp_fields(z, references).float()
-    region = clips.region
-    small = 1 + (settings.eye_weight - 1) * (region == 1) + (settings.mouth_weight - 1) * (region == 2)
+    small = _weight(clips.region, settings)
     parts: dict[str, Tensor] = {}
     if settings.pixel_weight:
-        video = compose(fields, references.photos, (int(frames.shape[-2]), int(frames.shape[-1])))
-        weight = small.repeat_interleave(2, dim=-1).repeat_interleave(2, dim=-2)
-        parts["l1"] = settings.pixel_weight * settings.l1_weight * weighted_l1(video, frames, weight)
-        parts["gradient"] = settings.pixel_weight * settings.gradient_weight * gradient_l1(video, frames, weight)
-        if perceptual is not None:
-            distance = perceptual.distance(*(x.transpose(1, 2).flatten(0, 1) for x in (video, frames)))
-            parts[perceptual.name] = settings.pixel_weight * settings.perceptual_weight * distance
+        parts |= pixel_losses(fields, references, frames, small, settings, perceptual)
     if references.num_references:
         # Further references may show what the portrait cannot: how far is for the pixels to decide.
         others = references.num_references - 1
@@ -103,6 +102,51 @@ def decoder_losses(
     return parts
 
 
+def filmed_losses(
+    vae: VAE,
+    clips: FilmedClips,
+    z: Tensor,
+    references: References,
+    settings: VAETraining,
+    perceptual: Perceptual | None = None,
+) -> dict[str, Tensor]:
+    """Losses of decoding z against filmed frames: those on pixels, and, of several references, the choice between them."""
+    frames = pictures(clips.frames).transpose(1, 2)
+    fields = vae.warp_fields(z, references).float()
+    small = _weight(clips.region, settings)
+    parts = pixel_losses(fields, references, frames, small, settings, perceptual)
+    if references.num_references > 1 and references.photos is not None:
+        parts["choice"] = settings.choice_weight * choice_error(fields, references.photos, frames, small)
+    return {f"filmed_{name}": part for name, part in parts.items()}
+
+
+def pixel_losses(
+    fields: WarpFields,
+    references: References,
+    frames: Tensor,
+    weight: Tensor,
+    settings: VAETraining,
+    perceptual: Perceptual | None,
+) -> dict[str, Tensor]:
+    """Losses of the pictures that fields give, against frames (B, 3, T, H, W); `weight` (B, 1, T, H/2, W/2) says what counts."""
+    video = compose(fields, references.photos, (int(frames.shape[-2]), int(frames.shape[-1])))
+    weight = weight.repeat_interleave(2, dim=-1).repeat_interleave(2, dim=-2)
+    parts = {
+        "l1": settings.pixel_weight * settings.l1_weight * weighted_l1(video, frames, weight),
+        "gradient": settings.pixel_weight * settings.gradient_weight * gradient_l1(video, frames, weight),
+    }
+    if perceptual is not None:
+        distance = perceptual.distance(*(x.transpose(1, 2).flatten(0, 1) for x in (video, frames)))
+        parts[perceptual.name] = settings.pixel_weight * settings.perceptual_weight * distance
+    return parts
+
+
+def _weight(region: Tensor, settings: VAETraining) -> Tensor:
+    """How much every place counts, by its region (B, 1, T, h, w)."""
+    weights = {EYES: settings.eye_weight, MOUTH: settings.mouth_weight, IRISES: settings.iris_weight}
+    return torch.stack([1 + (weight - 1) * (region == part) for part, weight in weights.items()]).amax(dim=0)
+
+
 def label_references(latents: LabelLatents, clips: Clips, side: int) -> Tensor:
     """Label latents of the references, each a single frame: (P, M, C_z, side, side)."""
     people, count, _ = clips.reference_labels.shape
@@ -114,13 +158,22 @@ def noised(latents: Tensor, deviation: float, rng: torch.Generator) -> Tensor:
     return latents + deviation * torch.randn(latents[..., :1, :1].shape, generator=rng).to(latents)
 
 
+def relayed(target: Tensor, references: Tensor, known: Tensor) -> Tensor:
+    """Label latents of frames (P*K, C_z, N, h, w), off by what the encoder's latents of each person's first reference are.
+
+    `references` are the encoder's and `known` the label latents of the references, (P, M, C_z, h, w) with M > 0.
+    """
+    bias = (references[:, 0] - known[:, 0]).detach().mean(dim=(2, 3), keepdim=True)
+    return target + bias.repeat_interleave(target.shape[0] // bias.shape[0], dim=0).unsqueeze(2)
+
+
 def latent_loss(posterior: Posterior, target: Tensor, settings: VAETraining) -> Tensor:
     """Distance of the encoder's mean to the label latents, and the KL term of the paper, which holds the variance."""
     return settings.latent_weight * F.smooth_l1_loss(posterior.mean, target, beta=0.5) + settings.kl_weight * posterior.kl()
 
 
-class VAEObjective(Objective[Clips]):
-    """Decoder and encoder side by side, or together."""
+class VAEObjective(Objective[Clips | FilmedClips]):
+    """Decoder and encoder side by side, or together; on filmed clips always together."""
 
     def __init__(self, vae: VAE, settings: VAETraining, perceptual: Perceptual | None = None) -> None:
         super().__init__()
@@ -130,24 +183,33 @@ class VAEObjective(Objective[Clips]):
             vae.encoder.face_map.requires_grad_(False)
         self.latents = LabelLatents(len(LABELS), vae.config.latent_channels)
 
-    def forward(self, batch: Clips, step: Step) -> dict[str, Tensor]:
+    def forward(self, batch: Clips | FilmedClips, step: Step) -> dict[str, Tensor]:
         """See the head of this file."""
-        settings, side = self.settings, batch.frames.shape[2] // self.vae.config.spatial_factor
+        settings, shown = self.settings, pictures(batch.references)
+        if isinstance(batch, FilmedClips):
+            z = noised(encode(self.vae, batch).mean, settings.label_noise, step.rng)
+            return filmed_losses(self.vae, batch, z, self.vae.encode_references(shown), settings, self.perceptual)
+        side = batch.frames.shape[2] // self.vae.config.spatial_factor
         losses: dict[str, Tensor] = {}
-        target = self.latents(batch.labels, side, side)
+        target, known = self.latents(batch.labels, side, side), label_references(self.latents, batch, side)
         joint = float(torch.rand((), generator=step.rng)) < settings.joint_odds
         alone = settings.encoder_every and (step.index + 1) % settings.encoder_every == 0
-        z, known = self._misjudged(target, label_references(self.latents, batch, side), step.rng)
+        z, misjudged = self._misjudged(target, known, step.rng)
+        references = self.vae.encode_references(shown, latents=None if joint else misjudged)
         if joint or alone:
             posterior = encode(self.vae, batch)
             losses["latent"] = latent_loss(posterior, target, settings)
             if joint:
-                z, known = noised(posterior.mean, settings.label_noise, step.rng), None
-        return losses | decoder_losses(self.vae, batch, z, settings, reference_latents=known, perceptual=self.perceptual)
+                is_relayed = references.num_references and float(torch.rand((), generator=step.rng)) < settings.relayed_odds
+                z = relayed(target, references.latents, known) if is_relayed else posterior.mean
+                z = noised(z, settings.label_noise, step.rng)
+        return losses | decoder_losses(self.vae, batch, z, references, settings, self.perceptual)
 
-    def show(self, batch: Clips) -> dict[str, Sheet]:
-        """Of every clip's last frame: the first reference, the frame, and it rebuilt from the encoder's latents and from labels;
-        the flow to the reference and the painted layer's mask, the animator's and the model's."""
+    def show(self, batch: Clips | FilmedClips) -> dict[str, Sheet]:
+        """Of the last frame of every animated clip: the first reference, the frame, and it rebuilt from the encoder's latents and
+        from labels; the flow to the reference and the painted layer's mask, the animator's and the model's."""
+        if isinstance(batch, FilmedClips):
+            return {}
         side, repeats = batch.frames.shape[2] // self.vae.config.spatial_factor, len(batch.frames) // len(batch.references)
         frames, known = pictures(batch.frames), label_references(self.latents, batch, side)
         shown, true_flow = pictures(batch.references), batch.flow

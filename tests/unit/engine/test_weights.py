@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +37,18 @@ def test_what_is_saved_is_what_is_loaded(folder: Path, model: Model) -> None:
     assert loaded.state_dict().keys() == expected.keys()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.state_dict().items())
     assert {tensor.device.type for tensor in [*loaded.parameters(), *loaded.buffers()]} == {"cpu"}
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_files_are_for_whom_the_umask_says(tmp_path: Path, model: Model, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        save_model(model, tmp_path / "weights")
+    finally:
+        os.umask(before)
+    files = sorted((tmp_path / "weights").iterdir())
+    assert [file.name for file in files] == ["config.json", "generator.safetensors", "vae.safetensors"]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o666 & ~umask}
 
 
 def test_a_loaded_model_makes_the_same_pictures(folder: Path, model: Model) -> None:

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from vivavoz.vae.config import tiny_vae_config
 from vivavoz.vae.vae import VAE
 
 NUM_FRAMES = 12
-CONFIG = ClipsConfig(num_clips=2, num_frames=5, size=64, reference_counts=(1, 2))
+CONFIG = ClipsConfig(num_clips=2, num_frames=5, size=64)
 
 
 def drawn_clip(key, identity, split):
@@ -32,7 +34,8 @@ def drawn_clip(key, identity, split):
 def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shards")
     clips = [
-        drawn_clip(name, name[0], split) for name, split in (("a1", "test"), ("b1", "train"), ("a2", "test"), ("a3", "test"))
+        drawn_clip(name, name[0], split)
+        for name, split in (("a1", "test"), ("b1", "train"), ("a2", "test"), ("a3", "test"), ("a4", "test"))
     ]
     shard = write_shard(str(folder / "clips.tar"), clips)
     assert shard is not None
@@ -41,12 +44,12 @@ def corpus(tmp_path_factory):
 
 
 def test_windows_of_people_held_back_come_with_references_from_both_sides(corpus):
-    clips, num_people = read_clips(corpus, CONFIG)
-    assert num_people == 1
-    assert [clip.key for clip in clips] == ["a1", "a2"]  # of three, at even distances; b was trained on
-    first = clips[0]
+    held = read_clips(corpus, CONFIG, held_only=True)
+    assert (held.corpus, held.num_people) == (Path(corpus).name, 1)
+    assert held.keys == ("a1", "a3")  # of four, at even distances; b was trained on
+    first = held.clips[0]
     assert first.frames.shape == (5, 64, 64, 3)
-    assert {source: len(pictures) for source, pictures in first.references.items()} == {"same clip": 2, "other clips": 2}
+    assert {source: len(pictures) for source, pictures in first.references.items()} == {"same clip": 3, "other clips": 3}
     assert 0.002 < first.mouth.mean() < 0.05
     rig = drawn_portrait().rig()
     opening = rig.render(babble().motion[0], 64).image
@@ -55,17 +58,28 @@ def test_windows_of_people_held_back_come_with_references_from_both_sides(corpus
 
 def test_copying_scores_as_copying_does(corpus):
     torch.manual_seed(0)
-    clips, num_people = read_clips(corpus, CONFIG)
-    found, samples = evaluate_clips(VAE(tiny_vae_config(warp=True)).eval(), clips, CONFIG, choose_perceptual(), num_people)
+    held = read_clips(corpus, CONFIG)
+    found, samples = evaluate_clips(VAE(tiny_vae_config(warp=True)).eval(), held, choose_perceptual(), (0, 1))
     rows = {(row.source, row.is_copy, row.num_references): row.score for row in found.fidelities}
-    assert set(rows) == {(s, c, n) for s in ("same clip", "other clips") for c, n in ((True, 1), (False, 1), (False, 2))}
-    errors = [np.square(clip.frames / 255 - clip.references["same clip"][:1] / 255).mean((1, 2, 3)) for clip in clips]
+    assert set(rows) == {(s, c, n) for s in ("same clip", "other clips") for c, n in ((True, 1), (False, 0), (False, 1))}
+    errors = [np.square(clip.frames / 255 - clip.references["same clip"][:1] / 255).mean((1, 2, 3)) for clip in held.clips]
     assert rows["same clip", True, 1].psnr_db == pytest.approx(float((-10 * np.log10(np.concatenate(errors))).mean()), abs=1e-3)
     # An untrained warp shows the first reference itself, but for a little of the painted layer.
     assert rows["same clip", False, 1].psnr_db == pytest.approx(rows["same clip", True, 1].psnr_db, abs=3)
-    assert set(samples[0].decoded) == {1, 2}
+    assert rows["same clip", False, 0] == rows["other clips", False, 0]  # nothing is looked at
+    assert [(sample.name, sample.counts, len(sample.decoded)) for sample in samples] == [("a1", (0, 1), 2), ("a3", (0, 1), 2)]
 
 
 def test_clips_that_are_too_short_are_refused(corpus):
-    with pytest.raises(DataError, match="none of 13 frames"):
+    with pytest.raises(DataError, match="none of 16 frames"):
         read_clips(corpus, ClipsConfig(num_frames=13, size=64))
+
+
+def test_people_who_were_trained_on_are_taken_where_nobody_else_is_and_it_is_not_forbidden(tmp_path):
+    shard = write_shard(str(tmp_path / "clips.tar"), [drawn_clip("b1", "b", "train")])
+    Manifest(shards=(shard,)).save(str(tmp_path))
+    held = read_clips(str(tmp_path), CONFIG)
+    assert held.keys == ("b1",)
+    assert set(held.clips[0].references) == {"same clip"}  # there are no others
+    with pytest.raises(DataError, match="held back"):
+        read_clips(str(tmp_path), CONFIG, held_only=True)

@@ -1,14 +1,19 @@
 import json
+import zlib
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from tests.unit.data.shards.material import make_clip
 from tests.unit.data.test_rig import face_landmarks
 from tests.unit.evaluate.material import material, tiniest_model
+from vivavoz.data.shards.archive import write_shard
+from vivavoz.data.shards.manifest import Manifest
 from vivavoz.errors import OutputError
-from vivavoz.evaluate import evaluation
+from vivavoz.evaluate import background, evaluation, likeness, lips, states, steering, stillness
 from vivavoz.evaluate.background import BackgroundConfig
+from vivavoz.evaluate.clips import read_clips
 from vivavoz.evaluate.evaluation import Contender, EvaluationConfig, Exam, evaluate
 from vivavoz.evaluate.likeness import LikenessConfig, choose_descriptor
 from vivavoz.evaluate.lips import LipsConfig
@@ -108,15 +113,21 @@ def test_what_was_measured_is_not_measured_again(measured, monkeypatch):
         evaluate(contenders(), exam(), folder)
 
 
+class Mesh:
+    """A face found in every picture, of a mouth and a pose that depend on the picture alone."""
+
+    def __enter__(self):
+        def find(image):
+            chance = np.random.default_rng(zlib.crc32(np.ascontiguousarray(image)))
+            return face_landmarks(gap=chance.uniform(0, 0.1), yaw=chance.uniform(-5, 5)) * np.float32(64 / 512)
+
+        return find
+
+    def __exit__(self, *_):
+        pass
+
+
 def test_faces_found_in_pictures_are_measured_too(tmp_path, monkeypatch):
-    class Mesh:
-        def __enter__(self):
-            gaps = np.random.default_rng(0)
-            return lambda image: face_landmarks(gap=gaps.uniform(0, 0.1), yaw=gaps.uniform(-5, 5)) * np.float32(64 / 512)
-
-        def __exit__(self, *_):
-            pass
-
     monkeypatch.setattr(evaluation, "face_mesh", Mesh)
     whole = exam(landmarks=True)
     findings = evaluate(contenders()[:1], whole, tmp_path)
@@ -129,6 +140,60 @@ def test_faces_found_in_pictures_are_measured_too(tmp_path, monkeypatch):
     (found,) = findings
     assert found.steering is not None
     assert abs(found.steering.model[0].r) < 0.7  # poses at random
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again_gives_the_same_report(tmp_path, monkeypatch):
+    class Killed(Exception):
+        pass
+
+    monkeypatch.setattr(evaluation, "face_mesh", Mesh)
+    clips = replace(CONFIG.clips, num_clips=2, num_frames=5, size=64)
+    shard = write_shard(str(tmp_path / "clips.tar"), [make_clip(key, split="test") for key in ("anna-1", "anna-2")])
+    Manifest(shards=(shard,)).save(str(tmp_path))
+    two = exam(
+        landmarks=True,
+        clips=clips,
+        reconstruction=replace(CONFIG.reconstruction, num_portraits=2),
+        lips=replace(CONFIG.lips, num_pairs=2, num_ruler_pairs=1),
+        likeness=replace(CONFIG.likeness, num_portraits=2),
+        steering=replace(CONFIG.steering, ruler=True),
+    )
+    two = replace(two, clips=read_clips(str(tmp_path), clips))
+    made: list[str] = []
+    for module in (lips, stillness, background, likeness, steering, states):
+        spoken = module.speak
+        monkeypatch.setattr(module, "speak", lambda *args, _spoken=spoken, **more: made.append("") or _spoken(*args, **more))
+    whole: list[str] = []
+    evaluate(contenders()[:1], two, tmp_path / "whole", progress=whole.append)
+    num_streams, killed = len(made), []
+
+    def kill_once_after_each(line):
+        if line not in killed:
+            killed.append(line)
+            raise Killed
+
+    def go_on():
+        try:
+            return evaluate(contenders()[:1], two, tmp_path / "killed", progress=kill_once_after_each)
+        except Killed:
+            return None
+
+    rounds = 0
+    while (findings := go_on()) is None:
+        rounds += 1
+    assert killed == whole  # every line told once, and killed at each
+    assert rounds == len(whole) > 16
+    assert len(made) == 2 * num_streams  # each once again
+    write_report(findings, two, tmp_path / "killed")
+    write_report(evaluate(contenders()[:1], two, tmp_path / "whole"), two, tmp_path / "whole")
+    for name in ("report.json", "report.md"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    sheets = sorted(path.name for path in (tmp_path / "whole").glob("*.png"))
+    assert len(sheets) == 5
+    for name in sheets:
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert {path.suffix for path in (tmp_path / "killed" / "parts").iterdir()} == {".json"}  # pieces of whole parts are gone
 
 
 def test_folder_that_cannot_be_written(tmp_path):

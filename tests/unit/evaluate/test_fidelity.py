@@ -1,5 +1,8 @@
+import cv2
 import numpy as np
 import pytest
+from skimage.data import astronaut
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from tests.unit.evaluate.material import drawn_portrait
 from vivavoz.data.landmarks import INNER_LIPS
@@ -18,6 +21,25 @@ def test_a_known_error_in_the_mouth_alone():
     assert found.psnr_db == pytest.approx(13.979 + 3.0103, abs=1e-2)
     assert found.perceptual > 0
     assert compare(truth, truth, mouth, choose_perceptual()).perceptual == pytest.approx(0, abs=1e-6)
+
+
+def test_reported_fidelity_is_the_published_one():
+    truth = cv2.resize(astronaut()[:400, :400], (96, 96), interpolation=cv2.INTER_AREA)[None].repeat(17, 0)
+    noise = np.random.default_rng(0).normal(0, 12, truth.shape)
+    pictures = np.clip(truth * 0.8 + noise, 0, 255).astype(np.uint8)  # darker too: SSIM compares means
+    found = compare(pictures, truth, np.ones(truth.shape[:3], np.uint8), choose_perceptual())
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255, "channel_axis": 2}
+    pairs = list(zip(truth, pictures, strict=True))
+    assert found.ssim == pytest.approx(np.mean([structural_similarity(a, b, **options) for a, b in pairs]), abs=1e-4)
+    assert found.psnr_db == pytest.approx(np.mean([peak_signal_noise_ratio(a, b) for a, b in pairs]), abs=1e-3)
+    assert found.l1 == pytest.approx(np.abs(pictures / 255 - truth / 255).mean(), abs=1e-5)
+
+
+def test_equal_pictures_leave_means_finite():
+    truth, mouth = np.full((3, 32, 32, 3), 100, np.uint8), np.ones((3, 32, 32), np.uint8)
+    found = compare(truth, truth, mouth, choose_perceptual())
+    assert (found.l1, found.psnr_db, found.mouth_psnr_db) == (0, 100, 100)
+    assert found.ssim == pytest.approx(1)
 
 
 def test_clips_count_by_their_pictures():

@@ -27,17 +27,19 @@ def test_psnr_of_a_known_error():
 
 def test_psnr_and_ssim_agree_with_scikit_image():
     pictures, truth = noisy_pair()
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "channel_axis": 2}
     for n in range(2):
         a, b = (x[n].permute(1, 2, 0).numpy().astype(np.float64) for x in (pictures, truth))
         assert psnr(pictures, truth, data_range=1.0)[n] == pytest.approx(peak_signal_noise_ratio(b, a, data_range=1.0), abs=1e-4)
-        options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0, "channel_axis": 2}
-        assert ssim(pictures, truth, data_range=1.0)[n] == pytest.approx(structural_similarity(b, a, **options), abs=1e-5)
+        expected = structural_similarity(b, a, data_range=1.0, **options)
+        assert ssim(pictures, truth, levels=(0, 1))[n] == pytest.approx(expected, abs=1e-5)
+        assert ssim(2 * pictures - 1, 2 * truth - 1)[n] == pytest.approx(expected, abs=1e-5)  # as models have them
 
 
 def test_ssim_of_equal_pictures_is_one_whatever_the_range():
     _, truth = noisy_pair()
     assert torch.allclose(ssim(truth, truth), torch.ones(2))
-    assert torch.allclose(ssim(truth * 255, truth * 255, data_range=255), torch.ones(2))
+    assert torch.allclose(ssim(truth * 255, truth * 255, levels=(0, 255)), torch.ones(2))
 
 
 def test_psnr_counts_only_the_region():

@@ -11,7 +11,7 @@ from vivavoz.data.shards.manifest import Manifest
 from vivavoz.data.shards.reading import ResidentWindows, ShardWindows, WindowConfig
 from vivavoz.errors import ConfigError, DataError
 from vivavoz.evaluate.ablation_report import write_ablation
-from vivavoz.evaluate.clip_reconstruction import hold_clips, measure_clips, measure_copies
+from vivavoz.evaluate.clips import ClipsConfig, evaluate_clips, read_clips
 from vivavoz.media.image import read_image
 from vivavoz.train.ablation import ablation_recipe, arm_vae, arms_of, run_ablation
 from vivavoz.train.logs import read_log
@@ -31,7 +31,7 @@ def shards(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def held(shards):
-    return hold_clips(shards, num_windows=4, num_frames=5, size_px=64)
+    return read_clips(shards, ClipsConfig(num_clips=4, num_frames=5, size=64), held_only=True)
 
 
 def recipe(**changes):
@@ -52,12 +52,8 @@ def test_clips_in_memory_are_the_same_made_smaller(shards):
 
 
 def test_people_held_back_are_measured_on(held):
-    keys = {key for batch in held.batches for key in batch.keys}
-    assert keys == {"cy-1", "di-1"}
-    assert all(batch.references.shape[1] == 3 for batch in held.batches)
-    copy = measure_copies(held, PERCEPTUAL)
-    assert 5 < copy.psnr_db < 30
-    assert 0 < copy.l1 < 0.5
+    assert set(held.keys) == {"cy-1", "di-1"}
+    assert all(len(pictures) == 3 for clip in held.clips for pictures in clip.references.values())
 
 
 @pytest.mark.slow
@@ -73,7 +69,7 @@ def test_every_arm_is_trained_once_and_a_killed_run_goes_on(shards, held, tmp_pa
         run_ablation(shards, [held], tmp_path / "a", recipe(), PERCEPTUAL, report=kill)
     results = run_ablation(shards, [held], tmp_path / "a", recipe(), PERCEPTUAL)
     whole = run_ablation(shards, [held], tmp_path / "b", recipe(), PERCEPTUAL)
-    assert [result.fidelities for result in results] == [result.fidelities for result in whole]
+    assert [result.clips for result in results] == [result.clips for result in whole]
     assert [(result.arm.residual, result.arm.references) for result in results] == [
         (True, True),
         (True, False),
@@ -81,16 +77,21 @@ def test_every_arm_is_trained_once_and_a_killed_run_goes_on(shards, held, tmp_pa
         (False, False),
     ]
     assert all([line["step"] for line in read_log(tmp_path / "a" / result.arm.name)] == [1, 2, 3] for result in results)
-    rows = write_ablation(results, [measure_copies(held, PERCEPTUAL)], recipe(), "gradient_ssim", tmp_path / "a")
-    assert [(row.residual, row.num_references) for row in rows] == [(on, count) for on in (False, True) for count in range(4)]
+    rows = write_ablation(results, recipe(), "gradient_ssim", tmp_path / "a")
+    arms = [(on, count) for on in (False, True) for count in range(4)]
+    assert [(row.residual, row.num_references) for row in rows] == [*arms, (None, 1)]
     by_place = {(row.residual, row.num_references): row for row in rows}
-    assert by_place[True, 2].gain_db == pytest.approx(by_place[True, 2].psnr_db - by_place[True, 0].psnr_db)
-    assert by_place[True, 1].psnr_db != by_place[True, 3].psnr_db  # references are looked at
+    gain_db = by_place[True, 2].score.psnr_db - by_place[True, 0].score.psnr_db
+    assert by_place[True, 2].gain_db == pytest.approx(gain_db)
+    assert by_place[True, 1].score.psnr_db != by_place[True, 3].score.psnr_db  # references are looked at
+    assert 5 < by_place[None, 1].score.psnr_db < 30
     stored = json.loads((tmp_path / "a" / "ablation.json").read_text())
-    assert [row["psnr_db"] for row in stored["rows"]] == [row.psnr_db for row in rows]
+    assert [row["score"]["psnr_db"] for row in stored["rows"]] == [row.score.psnr_db for row in rows]
     table = (tmp_path / "a" / "ablation.md").read_text().splitlines()
     assert len(table) == 2 + 8 + 1
     assert read_image(tmp_path / "a" / "ablation.png").std() > 5
+    fewer = run_ablation(shards, [replace(held, clips=held.clips[:1])], tmp_path / "a", recipe(), PERCEPTUAL)
+    assert [len(result.clips[0].keys) for result in fewer] == [1] * 4  # measured anew: other clips
     with pytest.raises(DataError, match="another recipe"):
         run_ablation(shards, [held], tmp_path / "a", recipe(batch_size=1), PERCEPTUAL)
 
@@ -102,7 +103,8 @@ def test_arms_differ_in_what_they_switch_off_only(held):
     assert sizes[True, True] == sizes[False, True]  # shortcuts have no parameters
     assert sizes[True, False] < sizes[True, True]
     for switches, vae in vaes.items():
-        one, three = measure_clips(vae.eval(), held, PERCEPTUAL, (1, 3))
+        found, _ = evaluate_clips(vae.eval(), held, PERCEPTUAL, (1, 3))
+        one, three = (row.score for row in found.fidelities if not row.is_copy)
         assert (one.psnr_db == three.psnr_db) == (not switches[1])
 
 
@@ -117,5 +119,5 @@ def test_seeds_are_averaged(held):
 def test_mistakes_are_told(shards):
     with pytest.raises(ConfigError, match="got 0 steps"):
         ablation_recipe(0)
-    with pytest.raises(DataError, match="none of 45 frames or more"):
-        hold_clips(shards, num_windows=4, num_frames=45, size_px=64)
+    with pytest.raises(DataError, match="none of 48 frames"):
+        read_clips(shards, ClipsConfig(num_frames=45, size=64), held_only=True)

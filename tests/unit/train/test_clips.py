@@ -8,7 +8,7 @@ from tests.unit.train.material import clip_config, portraits
 from vivavoz.data.motion import COLUMN, MOTION, Motion
 from vivavoz.data.rig import Rig
 from vivavoz.data.rig_labels import LABELS
-from vivavoz.train.clips import MIRROR_SIGN, MIRRORED, AnimatedClips, animate, pictures
+from vivavoz.train.clips import EYES, IRISES, MIRROR_SIGN, MIRRORED, MOUTH, AnimatedClips, animate, pictures
 from vivavoz.train.rig_deck import DeckConfig
 
 
@@ -40,7 +40,7 @@ def test_shapes_and_ranges():
     assert clips.reference_labels.shape == (2, 2, len(LABELS))
     assert clips.flow.shape == (4, 2, 2, 5, 32, 32)
     assert clips.mask.shape == clips.region.shape == (4, 1, 5, 32, 32)
-    assert set(clips.region.unique().tolist()) == {0.0, 1.0, 2.0}
+    assert set(clips.region.unique().tolist()) == {0.0, EYES, MOUTH, IRISES}
     assert 0 <= clips.mask.min() <= clips.mask.max() <= 1
     moving = (clips.frames[:, 0] != clips.frames[:, 4]).any()
     assert moving

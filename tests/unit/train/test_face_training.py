@@ -37,7 +37,7 @@ def test_places_stay_on_their_pixels_however_a_picture_is_moved():
     people = portraits()
     last = replace(people, images=people.images[1:], landmarks=people.landmarks[1:], names=people.names[1:])
     rig = RigDeck(last, DeckConfig(num_rigs=1, reshape=0.0, max_zoom=1.0)).rigs(0)[0]
-    frame = rig.render(None, 256)
+    frame = rig.render(None, 256, uv_size=128)
     truth = _places(frame)
     corner = np.round(frame.landmarks[list(INNER_LIPS)].mean(0)).astype(int) + np.array([13, -6])  # beside the lips' middle
     image = np.zeros((256, 256, 3), np.uint8)

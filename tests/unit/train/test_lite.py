@@ -1,10 +1,12 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from tests.unit.data.shards.material import make_clip
 from tests.unit.train.board import check_pictures
 from tests.unit.train.material import hear, portraits, small_preset, small_recipe, write_material
 from vivavoz.audio.features import AudioFeatures
@@ -12,11 +14,14 @@ from vivavoz.data.corpus import Prepared, Reader
 from vivavoz.data.motion import COLUMN, MOTION
 from vivavoz.data.rig import Rig
 from vivavoz.data.rig_labels import in_units
+from vivavoz.data.shards.archive import write_shard
+from vivavoz.data.shards.manifest import Manifest
 from vivavoz.engine.model import Model
 from vivavoz.engine.weights import load
 from vivavoz.errors import DataError, OutputError
 from vivavoz.train import lite
 from vivavoz.train.checkpoint import load_part, read_progress
+from vivavoz.train.filmed_clips import FilmedConfig
 from vivavoz.train.lite import lead_about, make_takes, train_lite
 from vivavoz.train.logs import read_log
 from vivavoz.train.perceptual import choose_perceptual
@@ -78,6 +83,17 @@ def test_a_run_leaves_weights_that_are_those_of_its_last_checkpoints(material):
         check_pictures(out / phase, sheets, 3)
     # The perceptual term is there under its own name wherever pixels count.
     assert [perceptual.name in read_log(out / phase)[0] for phase in PHASES] == [False, True, False, False, False, False]
+
+
+def test_a_run_learns_from_filmed_people_where_there_are_any(material, tmp_path):
+    recipe, folder = small_recipe(), str(tmp_path / "filmed")
+    clips = write_shard(f"{folder}/one.tar", [make_clip(num_frames=5, split="train")])
+    Manifest(shards=(clips,)).save(folder)
+    later = replace(recipe.vae[1], filmed=FilmedConfig(size=64, batch_size=1, reference_odds=(0.0, 1.0), odds=0.7))
+    train_lite(*material, replace(recipe, vae=(recipe.vae[0], later)), filmed=folder)
+    logged = [[{"filmed_l1", "l1"} & set(line) for line in read_log(material[2] / phase)] for phase in PHASES[:2]]
+    assert logged[0] == [set()] * 3
+    assert {"filmed_l1"} in logged[1]
 
 
 def test_a_finished_run_is_not_trained_again_and_a_lost_phase_is(material):

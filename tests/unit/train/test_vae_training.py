@@ -7,11 +7,12 @@ import torch
 from tests.unit.train.material import clip_config, portraits, small_preset
 from vivavoz.data.rig_labels import LABELS
 from vivavoz.errors import TrainingError
-from vivavoz.train.clips import AnimatedClips
+from vivavoz.train.clips import AnimatedClips, pictures
+from vivavoz.train.filmed_clips import FilmedClips
 from vivavoz.train.label_latents import LabelLatents
 from vivavoz.train.logs import read_log
 from vivavoz.train.loop import LoopConfig, Step, train
-from vivavoz.train.vae_training import VAEObjective, VAETraining, decoder_losses, encode, label_references, latent_loss
+from vivavoz.train.vae_training import VAEObjective, VAETraining, decoder_losses, encode, label_references, latent_loss, relayed
 from vivavoz.vae.vae import VAE
 
 SETTINGS = VAETraining(loop=LoopConfig(num_steps=1))
@@ -31,6 +32,10 @@ def a_batch(**changes):
     return clips(**changes)[0]
 
 
+def seen(model, batch):
+    return model.encode_references(pictures(batch.references))
+
+
 def test_twenty_steps_lower_every_loss():
     model, batch, settings = vae(), a_batch(clips_per_person=1), SETTINGS
     latents = LabelLatents(len(LABELS), model.config.latent_channels)
@@ -39,7 +44,8 @@ def test_twenty_steps_lower_every_loss():
     history = []
     for _ in range(20):
         latent = latent_loss(encode(model, batch), target, settings)
-        parts = decoder_losses(model, batch, target, settings, reference_latents=known)
+        references = model.encode_references(pictures(batch.references), latents=known)
+        parts = decoder_losses(model, batch, target, references, settings)
         pixels = torch.stack(list(parts.values())).sum()
         (latent + pixels).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -56,19 +62,20 @@ def test_twenty_steps_lower_every_loss():
 def test_every_loss_has_its_occasion():
     model, batch = vae(), a_batch()
     z = LabelLatents(len(LABELS), model.config.latent_channels)(batch.labels, 1, 1)
-    assert "choice" in decoder_losses(model, a_batch(reference_odds=(0.0, 0.0, 1.0)), z, SETTINGS)
+    several = a_batch(reference_odds=(0.0, 0.0, 1.0))
+    assert "choice" in decoder_losses(model, several, z, seen(model, several), SETTINGS)
     for pixel_weight, expected in (
         (1.0, {"l1", "gradient", "flow", "mask", "paint"}),
         (0.0, {"flow", "mask", "paint"}),
     ):
         settings = replace(SETTINGS, pixel_weight=pixel_weight)
-        assert set(decoder_losses(model, batch, z, settings)) == expected
+        assert set(decoder_losses(model, batch, z, seen(model, batch), settings)) == expected
 
 
 def test_without_references_only_pixels_count():
     model, batch = vae(), a_batch(reference_odds=(1.0,))
     z = LabelLatents(len(LABELS), model.config.latent_channels)(batch.labels, 1, 1)
-    assert set(decoder_losses(model, batch, z, SETTINGS)) == {"l1", "gradient"}
+    assert set(decoder_losses(model, batch, z, seen(model, batch), SETTINGS)) == {"l1", "gradient"}
 
 
 def test_references_are_told_in_their_own_label_latents():
@@ -78,6 +85,32 @@ def test_references_are_told_in_their_own_label_latents():
     assert z.shape == (2, 2, 64, 3, 3)
     assert torch.equal(z[1, 0, : len(LABELS), 2, 0], batch.reference_labels[1, 0])
     assert z[:, :, len(LABELS) :].abs().max() == 0
+
+
+def test_relayed_latents_move_as_the_labels_do_and_are_off_as_the_reference_is():
+    batch = a_batch(num_people=2, clips_per_person=3, num_frames=5)
+    latents = LabelLatents(len(LABELS), 64)
+    target, known = latents(batch.labels, 3, 3), label_references(latents, batch, 3)
+    off = torch.zeros(2, 1, 64, 1, 1)
+    off[0, 0, LABELS.index("yaw")], off[1, 0, LABELS.index("opening")] = 0.5, -0.25
+    read = latents.read(relayed(target, known + off, known)) - latents.read(target)
+    expected = off[:, 0, : len(LABELS), 0, 0].repeat_interleave(3, dim=0)[:, None].expand(-1, 5, -1)
+    torch.testing.assert_close(read, expected, atol=1e-5, rtol=0)
+
+
+def test_of_relayed_latents_the_decoder_sees_what_the_encoder_cannot_read():
+    """With E2 blind, frames' own latents are all alike; relayed ones still differ by their labels."""
+    model, batch = vae(), a_batch(clips_per_person=2)
+    for parameter in model.encoder.e2.parameters():
+        torch.nn.init.zeros_(parameter)
+    seen_by_d1 = []
+    model.d1.register_forward_hook(lambda module, inputs, output: seen_by_d1.append(inputs[0].detach()))
+    for relayed_odds, alike in ((0.0, True), (1.0, False)):
+        settings = replace(SETTINGS, joint_odds=1.0, relayed_odds=relayed_odds, label_noise=0.0)
+        VAEObjective(model, settings)(batch, Step(0, 0.0, torch.Generator().manual_seed(0)))
+        codes = max(seen_by_d1, key=len)
+        assert torch.equal(codes[0], codes[1]) == alike
+        seen_by_d1.clear()
 
 
 def trained(model, folder, **changes):
@@ -136,3 +169,27 @@ def test_a_person_is_misjudged_alike_in_all_pictures():
     assert not torch.equal(known[0], known[1])
     assert float(known[:, :, : len(LABELS)].std()) == pytest.approx(0.5, rel=0.3)
     assert known[:, :, len(LABELS) :].abs().max() == 0
+
+
+def test_filmed_clips_teach_encoder_and_decoder_by_their_pixels_alone():
+    batch = a_batch()
+    filmed = FilmedClips(batch.frames, batch.references.repeat_interleave(2, dim=0), batch.region)
+    model = vae()
+    torch.nn.init.normal_(model.head.conv_out.weight, std=0.1)  # from zeros, only this layer would learn in the first step
+    objective = VAEObjective(model, SETTINGS)
+    losses = objective(filmed, Step(0, 0.0, torch.Generator().manual_seed(0)))
+    assert set(losses) == {"filmed_l1", "filmed_gradient"}
+    torch.stack(list(losses.values())).sum().backward()
+    for part in (model.encoder.e2, model.d1, model.head):
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in part.parameters())
+    assert not objective.show(filmed)
+
+
+def test_it_can_be_trained_in_bfloat16():
+    objective = VAEObjective(vae(), SETTINGS)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = objective(a_batch(), Step(0, 0.0, torch.Generator().manual_seed(0)))
+    exact = objective(a_batch(), Step(0, 0.0, torch.Generator().manual_seed(0)))
+    assert {name: float(loss) for name, loss in losses.items()} == pytest.approx(
+        {name: float(loss) for name, loss in exact.items()}, rel=0.05
+    )

@@ -188,7 +188,7 @@ def _clip(
         identity=source.identity,
         source=source.origin,
         licence=source.licence,
-        split=split_of(source.identity),
+        split=source.split or split_of(source.identity),
         num_frames=len(crops),
         crop_track_px=((float(left), float(top), float(side)),),
         facts={name: round(value, 4) if isinstance(value, float) else value for name, value in facts.items()}

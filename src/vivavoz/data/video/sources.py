@@ -11,10 +11,11 @@ Layouts, told by what lies in the folder:
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, get_args
 
+from vivavoz.data.shards.clip import Split
 from vivavoz.data.shards.manifest import Rejection
 from vivavoz.errors import DataError
 
@@ -59,6 +60,8 @@ class VideoSource:
     region_px: tuple[int, int, int, int] | None = None
     """Left, top, width and height of the part of the picture that shows the person."""
     words: tuple[Word, ...] = ()
+    split: Split | None = None
+    """Of its clips; None: told by who it is, as everywhere."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +72,10 @@ class Found:
     sources: tuple[VideoSource, ...]
     rejected: tuple[Rejection, ...] = ()
     """Listed but not there, or listed in words that cannot be read."""
+
+    def put_in(self, split: Split) -> "Found":
+        """The same, all of it in one split: for a corpus of few people, or one whose authors have split it."""
+        return replace(self, sources=tuple(replace(source, split=split) for source in self.sources))
 
 
 def find_sources(folder: Path, layout: Layout | None = None, licence: str | None = None) -> Found:

@@ -21,7 +21,7 @@ from vivavoz.data.shards.manifest import Manifest, StoredClip
 from vivavoz.data.shards.storage import join, read_bytes
 from vivavoz.data.video.measure import face_labels, measure_heads
 from vivavoz.errors import DataError
-from vivavoz.evaluate.faces import FindLandmarks
+from vivavoz.evaluate.faces import FindLandmarks, without_gaps
 from vivavoz.media.video import read_video
 from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
 
@@ -150,10 +150,5 @@ def _at_frame_rate(frames: Iterator[tuple]) -> Iterator[NDArray[np.uint8]]:
 def _track(frames: NDArray[np.uint8], find: FindLandmarks) -> NDArray[np.float32] | None:
     """Landmarks of every picture; those of pictures without a face come from their neighbours. None where most have none."""
     found = [find(image) for image in frames]
-    seen = [i for i, points in enumerate(found) if points is not None]
-    if len(seen) <= _LOST * len(frames):
-        return None
-    known = np.stack([points for points in found if points is not None]).reshape(len(seen), -1)
-    every = np.arange(len(frames))
-    columns = [np.interp(every, seen, column) for column in known.T]
-    return np.stack(columns, axis=1).reshape(len(frames), -1, 3).astype(np.float32)
+    num_seen = sum(points is not None for points in found)
+    return without_gaps(found) if num_seen > _LOST * len(frames) else None

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from vivavoz.errors import DataError
 from vivavoz.evaluate.faces import FindLandmarks
+from vivavoz.evaluate.kept import Kept, state_of
 from vivavoz.evaluate.videos.clips import read_clip
 from vivavoz.evaluate.videos.judges import Judges
-from vivavoz.evaluate.videos.score_store import ScoreStore, state_of
 from vivavoz.evaluate.videos.scoring import ClipScores, score_against, score_alone, summarise_scores, video_distance
 from vivavoz.evaluate.videos.table import Row, Table
 
@@ -65,14 +65,16 @@ def evaluate_videos(
         DataError: a video that cannot be read, or pairs whose pictures differ in size.
         OutputError: scores cannot be kept.
     """
-    store = ScoreStore(folder=scores, made_with={**judges.weights, "landmarks": "none" if find is None else "MediaPipe"})
+    store = Kept(folder=scores, of={**judges.weights, "landmarks": "none" if find is None else "MediaPipe"})
     ours: list[ClipScores] = []
     theirs: list[ClipScores] = []
     for i, pair in enumerate(pairs):
         source = state_of(pair.generated) + ("" if pair.real is None else " against " + state_of(pair.real))
-        ours.append(store.once(f"generated/{pair.name}", source, partial(_score, pair, judges, find)))
+        score = partial(_score, pair, judges, find)
+        ours.append(store.once(f"generated/{pair.name}", ClipScores, score, source=source))
         if (real := pair.real) is not None:
-            theirs.append(store.once(f"real/{pair.name}", state_of(real), partial(_score_real, real, judges, find)))
+            score = partial(_score_real, real, judges, find)
+            theirs.append(store.once(f"real/{pair.name}", ClipScores, score, source=state_of(real)))
         progress(f"{i + 1}/{len(pairs)} videos")
     rows = [Row(label="generated", scores=_whole(ours, theirs), num_clips=len(ours))]
     if theirs:

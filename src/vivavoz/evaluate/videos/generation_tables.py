@@ -18,6 +18,7 @@ from vivavoz.engine.generate import render
 from vivavoz.engine.model import Model
 from vivavoz.errors import ConfigError
 from vivavoz.evaluate.faces import FindLandmarks
+from vivavoz.evaluate.kept import Kept, fingerprint, state_of
 from vivavoz.evaluate.videos import paper_tables
 from vivavoz.evaluate.videos.clips import TalkingClip, read_clip
 from vivavoz.evaluate.videos.folders import notes
@@ -28,12 +29,10 @@ from vivavoz.evaluate.videos.protocol import (
     Selection,
     choose_segments,
     claim,
-    fingerprint,
     read_segment,
     references_of,
     resized,
 )
-from vivavoz.evaluate.videos.score_store import ScoreStore, state_of
 from vivavoz.evaluate.videos.scoring import ClipScores, score_against, score_alone, summarise_scores, video_distance
 from vivavoz.evaluate.videos.table import Column, Row, Table
 from vivavoz.media.output import whole_file, writing
@@ -113,20 +112,18 @@ def run_generation_table(
     claim(output, config)
     segments = choose_segments(run.selection)
     settings = settings_of(run.table, model.preset.generator.max_references)
-    store = ScoreStore(
-        folder=output / "scores", made_with={**judges.weights, "landmarks": "none" if find is None else "MediaPipe"}
-    )
+    store = Kept(folder=output / "scores", of={**judges.weights, "landmarks": "none" if find is None else "MediaPipe"})
     real: list[ClipScores] = []
     ours: dict[str, list[ClipScores]] = {setting.name: [] for setting in settings}
     for i, segment in enumerate(segments):
         truth = cache(partial(_truth, run.selection, segment, model.preset.output_size))  # read once, if at all
-        real.append(store.once(f"real/{segment.key}", segment.key, partial(_score_real, truth, judges)))
+        real.append(store.once(f"real/{segment.key}", ClipScores, partial(_score_real, truth, judges)))
         for setting in settings:
             video = output / "videos" / setting.name / f"{segment.key}.mp4"
             if not video.is_file():
                 _generate(run, setting, model, truth(), video)
             score = partial(_score, video, find, truth, judges)
-            ours[setting.name].append(store.once(f"{setting.name}/{segment.key}", state_of(video), score))
+            ours[setting.name].append(store.once(f"{setting.name}/{segment.key}", ClipScores, score, source=state_of(video)))
         progress(f"{i + 1}/{len(segments)} clips")
     rows = [_row(setting, ours[setting.name], real, _speeds(output, setting, segments)) for setting in settings]
     rows.append(Row(label="real videos", scores=summarise_scores(one.scores for one in real), num_clips=len(real)))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from vivavoz.data.landmarks import EYE_LEFT, EYE_RIGHT, NOSE_TIP
 from vivavoz.errors import WeightsError
+from vivavoz.evaluate.faces import similarity
 from vivavoz.evaluate.videos.clips import TalkingClip
 
 FACE_PX = 112
@@ -66,18 +67,8 @@ def aligned_face(image: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> ND
             *landmarks[list(_MOUTH_CORNERS), :2],
         ]
     )
-    return np.asarray(cv2.warpAffine(image, similarity(points, np.array(_TEMPLATE_PX)), (FACE_PX, FACE_PX)), np.uint8)
-
-
-def similarity(points: NDArray[np.floating], target: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The similarity transform (2, 3) that brings points (P, 2) closest to `target` (least squares; Umeyama 1991)."""
-    mean, target_mean = points.mean(axis=0), target.mean(axis=0)
-    # In the plane it is one complex number: scale and turn.
-    flat = (points - mean) @ np.array([1, 1j])
-    wanted = (target - target_mean) @ np.array([1, 1j])
-    turn = (flat.conj() @ wanted) / max(float((flat.conj() @ flat).real), 1e-12)
-    linear = np.array([[turn.real, -turn.imag], [turn.imag, turn.real]])
-    return np.concatenate([linear, (target_mean - linear @ mean)[:, None]], axis=1)
+    to_face = similarity(points.astype(np.float64), np.array(_TEMPLATE_PX))
+    return np.asarray(cv2.warpAffine(image, to_face, (FACE_PX, FACE_PX)), np.uint8)
 
 
 def identity_similarity(recognise: FaceRecogniser, clip: TalkingClip, reference: TalkingClip) -> float:

@@ -7,11 +7,11 @@ from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
-from vivavoz.errors import OutputError, WeightsError
+from vivavoz.errors import WeightsError
 from vivavoz.media.output import writing
+from vivavoz.media.tensors import write_tensors
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -21,10 +21,7 @@ def save_judge(network: nn.Module, kind: str, path: Path) -> None:
     tensors = {name: tensor.detach().to(torch.float16).contiguous().cpu() for name, tensor in network.state_dict().items()}
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            save_file(tensors, path, metadata={"kind": kind})
-        except SafetensorError as error:
-            raise OutputError(f"cannot write {path}: {error}; give a place that can be written") from error
+    write_tensors(path, tensors, {"kind": kind})
 
 
 def load_judge(network: Network, kind: str, path: Path) -> Network:

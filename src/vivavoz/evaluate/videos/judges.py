@@ -54,7 +54,7 @@ FETCH = {
     "and give --face-recognition or VIVAVOZ_FACE_RECOGNITION",
     "capp": "CAPP: no weights are public; train with 'vivavoz evaluate train-capp' and give --capp or VIVAVOZ_CAPP",
     "sync": "vivavoz sync: train with 'vivavoz evaluate train-sync' and give --sync or VIVAVOZ_SYNC",
-    "perceptual": "LPIPS: pip install lpips; or, for SqueezeNet's perceptual distance, give --squeezenet and --squeezenet-heads",
+    "perceptual": "LPIPS: pip install lpips; or, for SqueezeNet's perceptual distance, give --squeezenet BACKBONE HEADS",
 }
 """What to do about a metric that is left out."""
 
@@ -118,7 +118,7 @@ def _perceptual(paths: JudgePaths, device: torch.device | str) -> Perceptual | N
     """LPIPS or SqueezeNet's distance; None rather than a comparison without a network."""
     both = (paths.squeezenet, paths.squeezenet_heads)
     if (both[0] is None) != (both[1] is None):
-        raise ConfigError("got one of SqueezeNet's two files, expected both: --squeezenet and --squeezenet-heads")
+        raise ConfigError("got one of SqueezeNet's two files, expected both: --squeezenet BACKBONE HEADS, or the two variables")
     found = choose_perceptual(None if both[0] is None or both[1] is None else (both[0], both[1]), device)
     return None if found.name == "gradient_ssim" else found
 

@@ -8,7 +8,6 @@ Legend: T pictures, M references.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -17,13 +16,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from vivavoz.config_json import to_plain
 from vivavoz.data.shards.clip import Split
 from vivavoz.data.shards.manifest import StoredClip
-from vivavoz.engine.model import Model
 from vivavoz.errors import ConfigError, DataError
 from vivavoz.evaluate.videos.clips import TalkingClip, head_crop, read_stored, stored_clips
 from vivavoz.media.output import whole_file, writing
@@ -119,15 +115,6 @@ def resize(image: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
     """A square picture at another size."""
     kind = cv2.INTER_AREA if size_px < image.shape[0] else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(image, (size_px, size_px), interpolation=kind), np.uint8)
-
-
-def fingerprint(model: Model) -> str:
-    """What weights a model has: the first values of every tensor, hashed."""
-    digest = hashlib.sha256(json.dumps(to_plain(model.preset), sort_keys=True).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.flatten()[:256].to("cpu", torch.float32).numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def claim(folder: Path, config: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from vivavoz.engine.model import Model
 from vivavoz.engine.runtime import decode_pictures
 from vivavoz.errors import DataError
 from vivavoz.evaluate.fidelity import to_video
+from vivavoz.evaluate.kept import Kept, fingerprint
 from vivavoz.evaluate.videos.clips import TalkingClip
 from vivavoz.evaluate.videos.judges import Judges
 from vivavoz.evaluate.videos.paper_tables import Benchmark, table_2_rows
@@ -26,13 +27,11 @@ from vivavoz.evaluate.videos.protocol import (
     Selection,
     choose_segments,
     claim,
-    fingerprint,
     read_segment,
     references_of,
     resize,
     resized,
 )
-from vivavoz.evaluate.videos.score_store import ScoreStore
 from vivavoz.evaluate.videos.scoring import ClipScores, fidelity, summarise_scores
 from vivavoz.evaluate.videos.table import Column, Row, Table
 from vivavoz.vae.vae import References
@@ -75,14 +74,14 @@ def run_reconstruction_table(
     config = {"run": to_plain(run), "models": {name: fingerprint(model) for name, model in models.items()}}
     claim(output, config)
     segments = choose_segments(run.selection)
-    store = ScoreStore(folder=output / "scores", made_with=judges.weights)
+    store = Kept(folder=output / "scores", of=judges.weights)
     found: dict[tuple[str, int], list[ClipScores]] = {}
     for i, segment in enumerate(segments):
         read = cache(partial(read_segment, run.selection, segment))  # once, if at all
         for name, model in models.items():
             for count in _counts(run, model):
                 score = partial(_score, model, read, count, judges)
-                kept = store.once(f"{_safe(name)}-M{count}/{segment.key}", segment.key, score)
+                kept = store.once(f"{_safe(name)}-M{count}/{segment.key}", ClipScores, score)
                 found.setdefault((name, count), []).append(kept)
         progress(f"{i + 1}/{len(segments)} clips")
     rows = []

@@ -17,15 +17,12 @@ import torch
 from numpy.typing import NDArray
 
 from vivavoz.errors import DataError
-from vivavoz.evaluate.fidelity import to_video
-from vivavoz.evaluate.metrics import psnr, ssim
+from vivavoz.evaluate.fidelity import score_pictures, to_video
 from vivavoz.evaluate.videos.clips import TalkingClip
 from vivavoz.evaluate.videos.face_motion import background_drift, blinks_per_minute, lip_agreement
 from vivavoz.evaluate.videos.fvd import frechet_distance
 from vivavoz.evaluate.videos.identity import identity_similarity
 from vivavoz.evaluate.videos.judges import Judges
-
-_AT_ONCE = 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,18 +144,12 @@ def fidelity(frames: NDArray[np.uint8], truth: NDArray[np.uint8], judges: Judges
     """
     if frames.shape != truth.shape:
         raise DataError(f"pictures of shape {frames.shape} against {truth.shape}; expected equal shapes: resize one of them")
-    parts: dict[str, list[float]] = {}
-    for start in range(0, len(frames), _AT_ONCE):
-        ours, theirs = (to_video(some[start : start + _AT_ONCE])[0].transpose(0, 1) for some in (frames, truth))
-        a, b = (ours + 1) / 2, (theirs + 1) / 2  # SSIM compares means too: it is defined for levels that begin at 0
-        parts.setdefault("l1", []).extend((a - b).abs().mean(dim=(1, 2, 3)).tolist())
-        parts.setdefault("psnr_db", []).extend(psnr(a, b, data_range=1.0).clamp_max(100).tolist())
-        parts.setdefault("ssim", []).extend(ssim(a, b, data_range=1.0).tolist())
-        if judges.perceptual is not None:
-            for one, other in zip(ours, theirs, strict=True):
-                distance = judges.perceptual.distance(one[None], other[None])
-                parts.setdefault(judges.perceptual.name, []).append(float(distance))
-    return {name: fmean(values) for name, values in parts.items()}
+    found = score_pictures(frames, truth)
+    scores = {"l1": fmean(found.l1), "psnr_db": fmean(found.psnr_db), "ssim": fmean(found.ssim)}
+    if (perceptual := judges.perceptual) is not None:
+        pairs = ((to_video(one[None])[:, :, 0] for one in pair) for pair in zip(frames, truth, strict=True))
+        scores[perceptual.name] = fmean(float(perceptual.distance(*pair)) for pair in pairs)
+    return scores
 
 
 def summarise_scores(clips: Iterable[Mapping[str, float]]) -> Scores:

@@ -60,6 +60,11 @@ def test_a_run_that_is_stopped_goes_on_and_ends_with_the_same_bytes(videos, tmp_
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
 
 
+def test_all_can_be_put_in_one_split(videos, tmp_path):
+    manifest = prepare(find_sources(videos).put_in("test"), str(tmp_path / "corpus"), open_senses=simple_senses)
+    assert [clip.split for clip in manifest.clips()] == ["test"] * 3
+
+
 def test_a_folder_that_cannot_be_written_is_no_fault_of_the_videos(videos):
     with pytest.raises(OutputError, match="cannot write"):
         prepare(find_sources(videos), "/dev/full/corpus", open_senses=simple_senses)

@@ -8,7 +8,8 @@ from skimage.transform import SimilarityTransform
 from tests.unit.data.test_rig import face_image, face_landmarks
 from tests.unit.evaluate.videos.material import talking_clip, write_face_network
 from vivavoz.errors import WeightsError
-from vivavoz.evaluate.videos.identity import aligned_face, identity_similarity, load_recogniser, similarity
+from vivavoz.evaluate.faces import similarity
+from vivavoz.evaluate.videos.identity import aligned_face, identity_similarity, load_recogniser
 
 
 def test_the_transform_is_that_of_scikit_image():

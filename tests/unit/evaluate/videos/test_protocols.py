@@ -166,7 +166,7 @@ def test_folders_are_paired_by_name(tmp_path, corpus, model):
     assert table.rows[1].label == "real"
     kept = tmp_path / "scores" / "generated" / "anna-0.json"
     content = json.loads(kept.read_text())
-    content["scores"]["psnr_db"] = 50.0
+    content["result"]["scores"]["psnr_db"] = 50.0
     kept.write_text(json.dumps(content))
     assert evaluate_videos(pairs, Judges(), None, tmp_path / "scores").rows[0].scores["psnr_db"] == 75  # kept, not made again
     other = Judges(weights={"syncnet": "other.model 123"})
