@@ -1,4 +1,4 @@
-"""How fast blocks were made lately: what to expect of the next."""
+"""How fast blocks were made lately: what to expect of the next. Two threads may use it."""
 
 from __future__ import annotations
 
@@ -40,6 +40,6 @@ def _expected(times_s: dict[int, deque[float]], block_latents: int) -> list[floa
     """Times of such blocks; if there were none, what those of another size let expect."""
     if block_latents in times_s:
         return list(times_s[block_latents])
-    known = min(times_s, key=lambda size: abs(size - block_latents))
+    known = min(list(times_s), key=lambda size: abs(size - block_latents))
     ratio = block_latents / known
     return [time_s * (_FIXED + (1 - _FIXED) * ratio) for time_s in times_s[known]]
