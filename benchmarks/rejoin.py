@@ -9,6 +9,7 @@ the replica killed, and opens another session as soon as it is told.
 
 import argparse
 import asyncio
+import os
 import socket
 import time
 
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--model", default="tiny", help="tiny, a preset with weights, or a folder with weights")
     options = parser.parse_args()
+    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")  # a busy machine starts them slowly
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
