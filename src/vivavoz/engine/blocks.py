@@ -74,7 +74,8 @@ def _commit(model: Model, runtime: Runtime, rows: Sequence[Conversation]) -> Non
     for state in states:
         model.generator.make_room(block, state, next_block_latents=next_block)
     batch = GeneratorState.joined(states)
-    runtime.write_context(torch.cat([row.uncommitted for row in rows if row.uncommitted is not None]), batch)
+    z = torch.cat([row.uncommitted for row in rows if row.uncommitted is not None])
+    runtime.write_context(z, batch, rows[0].modulations[-1])
     batch.part_(states)
     for row in rows:
         row.state.generator.advance_(block)
@@ -125,6 +126,7 @@ def _make(model: Model, runtime: Runtime, rows: Sequence[Conversation]) -> None:
         generator=model.generator,
         runtime=runtime,
         sampling=first.sampling,
+        modulations=first.modulations,
     )
     decoders = [row.state.decoder for row in rows]
     batch = join(decoders)

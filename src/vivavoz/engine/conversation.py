@@ -120,7 +120,7 @@ class Conversation:
         self.num_latents = 0
         """Latent frames made."""
         self.rng = torch.Generator().manual_seed(seed)
-        self.flow_times = flow_times(sampling.num_steps, shift=sampling.timestep_shift, device=model.device)
+        self._keep_times(sampling)
         with torch.inference_mode():
             self.state = _start(model, references, sampling)
 
@@ -168,7 +168,7 @@ class Conversation:
             ConfigError: steps below 1, or blocks that the preset does not make.
         """
         if num_steps != self.sampling.num_steps:
-            self.flow_times = flow_times(num_steps, shift=self.sampling.timestep_shift, device=self.flow_times.device)
+            self._keep_times(replace(self.sampling, num_steps=num_steps))
         if (num_steps, block_latents) != (self.sampling.num_steps, self.sampling.block_latents):
             sampling = replace(self.sampling, num_steps=num_steps, block_latents=block_latents)
             _check_block(sampling, self._model.preset)
@@ -188,6 +188,12 @@ class Conversation:
             self._num_unwanted += num_frames
             self._num_frames += num_frames
             self._index += num_frames
+
+    @torch.inference_mode()
+    def _keep_times(self, sampling: SamplingConfig) -> None:
+        """The sampler's times, the last of which is the clean pass's, and what they say to the generator's layers."""
+        self.flow_times = flow_times(sampling.num_steps, shift=sampling.timestep_shift, device=self._model.device)
+        self.modulations = self._model.generator.modulations(self.flow_times)
 
     def interrupt(self) -> Interruption:
         """Drop all sound that has not become pictures, and all pictures not taken; the stream, also a flushed one, goes on.

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from vivavoz.engine.runtime_names import RuntimeName
 from vivavoz.errors import ConfigError
 from vivavoz.generator.config import BLOCK_SIZES
 
@@ -35,8 +36,8 @@ class ServeSettings:
     """let everybody in; on loopback addresses only"""
     model: str = "lite"
     """a preset, or a folder with weights"""
-    runtime: Literal["auto", "eager", "compiled"] = "auto"
-    """how the model runs"""
+    runtime: RuntimeName = "auto"
+    """how the model runs: auto, or a name that `vivavoz info` lists"""
     threads: int = 0
     """CPU threads for the model; 0: as PyTorch chooses"""
     size_px: int = 0
