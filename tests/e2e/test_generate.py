@@ -219,6 +219,9 @@ def test_ctrl_c_says_so_and_leaves_nothing(inputs: Path, tmp_path: Path) -> None
 
 def test_info_as_table_and_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "tiny"]) == 0
-    assert "generator" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "generator" in shown
+    assert "runtime on this machine" in shown
+    assert "cuda-graphs-fp8" in shown
     assert main(["info", "tiny", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["preset"] == "tiny"

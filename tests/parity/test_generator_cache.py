@@ -13,6 +13,7 @@ from vivavoz.generator.conditioning import CONTROL_NAMES, Controls, group_audio
 from vivavoz.generator.config import GeneratorConfig, tiny_generator_config
 from vivavoz.generator.generator import Generator
 from vivavoz.generator.state import CacheRead, GeneratorState
+from vivavoz.nn.modulation import FlowTimeEmbedding, Modulation
 
 BATCH, CHANNELS, WINDOW, HEIGHT, WIDTH = 2, 64, 8, 2, 3
 CONFIG = replace(tiny_generator_config(), window_latents=WINDOW)
@@ -399,6 +400,31 @@ def test_denoising_only_reads_the_state(stream):
         generator.guidance_velocities(window.noised[:, :, :4], conditions, torch.tensor(0.5), state)
     for mine, theirs in zip(state.tensors(), before.tensors(), strict=True):
         assert torch.equal(mine, theirs)
+
+
+@torch.no_grad()
+def test_modulations_made_before_give_the_same_to_the_bit_without_making_them_again(stream):
+    generator, state = stream
+    run_stream(generator, state, 1)
+    other, window, z = state.snapshot(), Window(), Window().noised[:, :, :4]
+    conditions = generator.conditions(window.audio[:, 4:], starts_video=False)
+    times = torch.tensor([0.7, 0.0])
+    expected = [generator.velocity(z, conditions, times[0], state)]
+    expected += generator.guidance_velocities(z, conditions, times[0], state)
+    generator.write_context(z, state)
+
+    noised, clean = generator.modulations(times)
+
+    def refuse(*_):
+        raise AssertionError("made again")
+
+    for module in generator.modules():
+        if isinstance(module, FlowTimeEmbedding | Modulation):
+            module.register_forward_pre_hook(refuse)
+    got = [generator.velocity(z, conditions, noised, other), *generator.guidance_velocities(z, conditions, noised, other)]
+    generator.write_context(z, other, clean)
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(got, expected, strict=True))
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(other.tensors(), state.tensors(), strict=True))
 
 
 @torch.no_grad()

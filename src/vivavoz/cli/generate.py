@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vivavoz.engine.runtime_names import RUNTIME_NAMES
 from vivavoz.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,9 +45,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     wishes.add_argument("--controls", metavar="FILE", help="wishes over time, JSON or CSV (docs/controls.md)")
     parser.add_argument(
         "--runtime",
-        choices=("auto", "eager", "cpu", "compiled"),
+        choices=RUNTIME_NAMES,
         default="auto",
-        help="how the model runs; compiled needs a C++ compiler",
+        metavar="NAME",
+        help="how the model runs: auto, or a name that vivavoz info lists (default: auto)",
     )
     parser.set_defaults(run=run)
 

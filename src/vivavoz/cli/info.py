@@ -43,12 +43,15 @@ def run(options: argparse.Namespace) -> None:
 def _runtime(preset: str) -> str:
     import torch
 
-    from vivavoz.engine.runtime import fastest_runtime
+    from vivavoz.engine.runtime import fastest_runtime, obstacles
     from vivavoz.presets import preset_by_name
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    name, why = fastest_runtime(device, preset_by_name(preset).vae)
-    return f"runtime on this machine ({device.type}): {name}; {why}"
+    vae = preset_by_name(preset).vae
+    name, why = fastest_runtime(device, vae)
+    lines = [f"runtime on this machine ({device.type}): {name}; {why}"]
+    lines += [f"  {other:20} {obstacle or 'there'}" for other, obstacle in obstacles(device, vae).items()]
+    return "\n".join(lines)
 
 
 def _memory(preset: str) -> Table:

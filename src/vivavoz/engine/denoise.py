@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from vivavoz.engine.runtime import Runtime
 from vivavoz.flow.guidance import guide
-from vivavoz.flow.sampler import Velocity, euler
+from vivavoz.flow.sampler import euler
 from vivavoz.generator.generator import Generator
 from vivavoz.generator.state import GeneratorState
+from vivavoz.generator.transformer import Modulations
 from vivavoz.presets import SamplingConfig
 
 
@@ -29,21 +32,28 @@ def denoise(
     generator: Generator,
     runtime: Runtime,
     sampling: SamplingConfig,
+    modulations: tuple[Modulations, ...] | None = None,
 ) -> Tensor:
-    """Sample the next block, `(B, C, k, H, W)`: Euler steps along `flow_times` from `noise`; `state` is only read."""
+    """Sample the next block, `(B, C, k, H, W)`: Euler steps along `flow_times` from `noise`; `state` is only read.
 
-    def unguided(z: Tensor, flow_time: Tensor) -> Tensor:
-        return runtime.velocity(z, conditions, flow_time, state)
+    `modulations`: `generator.modulations(flow_times)`, if they are there.
+    """
+    if runtime.denoise is not None:
+        known = generator.modulations(flow_times) if modulations is None else modulations
+        return runtime.denoise(noise, conditions, flow_times, state, sampling, known)
+
+    def unguided(z: Tensor, time: Tensor | Modulations) -> Tensor:
+        return runtime.velocity(z, conditions, time, state)
 
     without_audio = generator.without_audio(conditions)
 
-    def guided_by_audio(z: Tensor, flow_time: Tensor) -> Tensor:
-        full = runtime.velocity(z, conditions, flow_time, state)
-        no_audio = runtime.velocity(z, without_audio, flow_time, state)
+    def guided_by_audio(z: Tensor, time: Tensor | Modulations) -> Tensor:
+        full = runtime.velocity(z, conditions, time, state)
+        no_audio = runtime.velocity(z, without_audio, time, state)
         return guide(full, no_audio, full, audio_scale=sampling.guidance_audio, reference_scale=1)
 
-    def guided(z: Tensor, flow_time: Tensor) -> Tensor:
-        full, no_audio, no_reference = runtime.guidance_velocities(z, conditions, flow_time, state)
+    def guided(z: Tensor, time: Tensor | Modulations) -> Tensor:
+        full, no_audio, no_reference = runtime.guidance_velocities(z, conditions, time, state)
         return guide(
             full,
             no_audio,
@@ -52,9 +62,11 @@ def denoise(
             reference_scale=sampling.guidance_reference,
         )
 
-    velocity: Velocity = unguided
+    velocity: Callable[[Tensor, Tensor | Modulations], Tensor] = unguided
     if needs_no_reference_branch(sampling):
         velocity = guided
     elif sampling.guidance_audio != 1:
         velocity = guided_by_audio
-    return euler(velocity, noise, flow_times)
+    times = iter(flow_times if modulations is None else modulations)
+    # The sampler asks once at every time, in order.
+    return euler(lambda z, _: velocity(z, next(times)), noise, flow_times)

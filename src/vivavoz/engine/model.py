@@ -56,8 +56,9 @@ class Model(nn.Module):
         return self
 
     def use_runtime(self, name: RuntimeName) -> None:
-        """How streams opened from now on run their steps: `eager`, `cpu`, `compiled` (needs a C++ compiler), or `auto`, the
-        fastest of those that start at once (`runtime.fastest_runtime`)."""
+        """How streams opened from now on run their steps: `auto`, the fastest of those that start at once
+        (`runtime.fastest_runtime`), or another of `runtime_names` (docs/performance.md). Raises `ConfigError` for one that does
+        not go with the machine or the model."""
         self.runtime = make_runtime(self, name)
 
     def avatar(

@@ -1,4 +1,4 @@
-"""How the steps of a block are run: as they stand, with a CPU's shortcuts, or compiled.
+"""How the steps of a block are run: as they stand, with a CPU's shortcuts, by OpenVINO, compiled, or as CUDA graphs.
 
 `B C k H W` latent blocks, `B T H W 3` pictures.
 """
@@ -9,14 +9,19 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from vivavoz.engine.cpu_compose import compose_in_8_bits, photos_in_8_bits
+from vivavoz.engine.runtime_names import RUNTIME_NAMES as RUNTIME_NAMES
+from vivavoz.engine.runtime_names import RuntimeName as RuntimeName
 from vivavoz.errors import ConfigError
+from vivavoz.generator.generator import Generator
 from vivavoz.generator.state import CacheRead, GeneratorState
+from vivavoz.generator.transformer import Modulations
+from vivavoz.presets import SamplingConfig
 from vivavoz.vae.config import VAEConfig
 from vivavoz.vae.vae import VAE, DecoderState, References
 from vivavoz.vae.warp import compose
@@ -24,12 +29,10 @@ from vivavoz.vae.warp import compose
 if TYPE_CHECKING:
     from vivavoz.engine.model import Model
 
-RuntimeName = Literal["auto", "eager", "cpu", "compiled"]
-RUNTIME_NAMES: tuple[RuntimeName, ...] = get_args(RuntimeName)
-
-VelocityStep = Callable[[Tensor, Tensor, Tensor, GeneratorState], Tensor]
-GuidanceStep = Callable[[Tensor, Tensor, Tensor, GeneratorState], tuple[Tensor, Tensor, Tensor]]
-WriteStep = Callable[[Tensor, GeneratorState], None]
+VelocityStep = Callable[[Tensor, Tensor, Tensor | Modulations, GeneratorState], Tensor]
+GuidanceStep = Callable[[Tensor, Tensor, Tensor | Modulations, GeneratorState], tuple[Tensor, Tensor, Tensor]]
+WriteStep = Callable[[Tensor, GeneratorState, Modulations], None]
+DenoiseStep = Callable[[Tensor, Tensor, Tensor, GeneratorState, SamplingConfig, tuple[Modulations, ...]], Tensor]
 DecodeStep = Callable[[Tensor, References, DecoderState], Tensor]
 
 
@@ -48,10 +51,14 @@ class Runtime:
     """`Generator.write_context`."""
     decode_first: DecodeStep
     """`decode_pictures` of a video's first block, whose first latent is one picture."""
-    decode: DecodeStep
-    """`decode_pictures` of every later block."""
     batch_size: Callable[[int], int]
     """Of so many rows, how many to run as one batch, at least 1."""
+    decode: DecodeStep
+    """`decode_pictures` of every later block, and of the first one's other latents where `decode_latents` divides it."""
+    decode_latents: int | None = None
+    """Latents that are decoded at once; None: those of a block."""
+    denoise: DenoiseStep | None = None
+    """`engine.denoise.denoise` as one step, where a runtime has more to offer than its velocities one by one."""
 
 
 def make_runtime(model: Model, name: RuntimeName) -> Runtime:
@@ -65,6 +72,14 @@ def make_runtime(model: Model, name: RuntimeName) -> Runtime:
         name, _ = fastest_runtime(model.device, model.preset.vae)
     if name == "cpu":
         return cpu_runtime(model)
+    if name in ("openvino", "openvino-int8"):
+        from vivavoz.engine.openvino_runtime import openvino_runtime
+
+        return openvino_runtime(model, int8=name == "openvino-int8")
+    if name.startswith("cuda-graphs"):
+        from vivavoz.engine.cuda_graphs import cuda_graphs_runtime
+
+        return cuda_graphs_runtime(model, is_compiled=name == "cuda-graphs-compiled", float8=name == "cuda-graphs-fp8")
     return compiled_runtime(model) if name == "compiled" else eager_runtime(model)
 
 
@@ -74,12 +89,35 @@ def fastest_runtime(device: torch.device, vae: VAEConfig) -> tuple[RuntimeName, 
         return "cpu", "on a CPU most of the time goes into bending photographs, which OpenCV does in 8 bits"
     if device.type == "cpu":
         return "eager", "the shortcuts for CPUs are the reference warp's, and this preset paints"
-    return "eager", "nothing else starts at once on this device; compiled takes minutes to start, and is faster then"
+    return "eager", "the others take seconds to minutes to start, and have not been measured on a GPU yet"
 
 
-def eager_runtime(model: Model) -> Runtime:
-    """Every step as it stands."""
-    generator, decode = model.generator, _decoder(model.vae)
+def obstacles(device: torch.device, vae: VAEConfig) -> dict[RuntimeName, str | None]:
+    """Every runtime but `auto`, and what keeps it from running a preset with `vae` on `device`; None: nothing does."""
+    from vivavoz.engine.cuda_graphs import lacks_float8
+    from vivavoz.engine.openvino_runtime import lacks, sees_single_pictures
+
+    on_cpu, on_cuda = device.type == "cpu", device.type == "cuda"
+    needs_cpu = None if on_cpu else "for CPUs"
+    needs_cuda = None if on_cuda else "needs a CUDA device"
+    needs_compiler = None if has_compiler() else "no C++ compiler found"
+    paints = None if vae.warp is not None else "for presets with a reference warp"
+    remembers = None if sees_single_pictures(vae) else "for presets whose decoder sees single pictures"
+    return {
+        "eager": None,
+        "cpu": needs_cpu or paints,
+        "openvino": needs_cpu or remembers or lacks(int8=False),
+        "openvino-int8": needs_cpu or remembers or lacks(int8=True),
+        "compiled": needs_compiler,
+        "cuda-graphs": needs_cuda,
+        "cuda-graphs-compiled": needs_cuda or needs_compiler,
+        "cuda-graphs-fp8": needs_cuda or needs_compiler or lacks_float8(),
+    }
+
+
+def eager_runtime(model: Model, generator: Generator | None = None) -> Runtime:
+    """Every step as it stands, with another `generator` than the model's if one is given."""
+    generator, decode = generator or model.generator, _decoder(model.vae)
     return Runtime(
         name="eager",
         cache_read=CacheRead.FILLED,
@@ -107,12 +145,11 @@ def cpu_runtime(model: Model) -> Runtime:
     def decode(z: Tensor, references: References, state: DecoderState) -> Tensor:
         assert references.photos is not None, "a stream has a portrait at least"
         photos = photos_in_8_bits(references.photos)
-        # A latent at a time: its features stay in the cache, those of a block do not.
-        latents = z.to(model.vae.d1.conv_in.weight.dtype).split(1, dim=2)
-        parts = [compose_in_8_bits(model.vae.warp_fields(latent, references, state).float(), photos) for latent in latents]
-        return torch.cat(parts, dim=1)
+        latents = z.to(model.vae.d1.conv_in.weight.dtype)
+        return compose_in_8_bits(model.vae.warp_fields(latents, references, state).float(), photos)
 
-    return replace(eager_runtime(model), name="cpu", decode_first=decode, decode=decode)
+    # A latent at a time: its features stay in the cache, those of a block do not.
+    return replace(eager_runtime(model), name="cpu", decode_first=decode, decode=decode, decode_latents=1)
 
 
 def compiled_runtime(model: Model) -> Runtime:
@@ -124,17 +161,23 @@ def compiled_runtime(model: Model) -> Runtime:
         raise ConfigError(
             "the compiled runtime found no C++ compiler; install one (g++), name it in CXX, or use the eager runtime"
         )
-    generator, decode = model.generator, _decoder(model.vae)
-    return Runtime(
+    return replace(
+        compiled_steps(eager_runtime(model)),
         name="compiled",
         cache_read=CacheRead.MASKED,
-        velocity=torch.compile(generator.velocity, fullgraph=True, dynamic=False),
-        guidance_velocities=torch.compile(generator.guidance_velocities, fullgraph=True, dynamic=False),
-        write_context=torch.compile(generator.write_context, fullgraph=True, dynamic=False),
-        decode_first=decode,
-        decode=torch.compile(decode, fullgraph=True, dynamic=False),
         # Every size is compiled anew: powers of two keep them few.
         batch_size=lambda num_rows: 1 if model.device.type == "cpu" else 1 << num_rows.bit_length() - 1,
+    )
+
+
+def compiled_steps(steps: Runtime) -> Runtime:
+    """`steps` with those of the steady state compiled when they are first run."""
+    return replace(
+        steps,
+        velocity=torch.compile(steps.velocity, fullgraph=True, dynamic=False),
+        guidance_velocities=torch.compile(steps.guidance_velocities, fullgraph=True, dynamic=False),
+        write_context=torch.compile(steps.write_context, fullgraph=True, dynamic=False),
+        decode=torch.compile(steps.decode, fullgraph=True, dynamic=False),
     )
 
 

@@ -16,10 +16,10 @@ from vivavoz.generator.conditioning import AudioEmbedder, ControlEmbedder, Contr
 from vivavoz.generator.config import GeneratorConfig
 from vivavoz.generator.masks import teacher_forcing_mask, token_mask
 from vivavoz.generator.state import CacheRead, ContextState, GeneratorState
-from vivavoz.generator.transformer import Transformer, stack_layers
+from vivavoz.generator.transformer import FlowTime, Modulations, Transformer, stack_layers
 from vivavoz.nn.kv_cache import KVCache
 from vivavoz.nn.modulation import Modulation
-from vivavoz.nn.rope import grid_positions, rotation_at
+from vivavoz.nn.rope import grid_positions, rotation_at, rotation_within
 
 _REFERENCE_TIME = -1.0
 """Time position of every reference, just before the window: references are a set, their order does not matter."""
@@ -194,21 +194,27 @@ class Generator(nn.Module):
         if state.no_reference is not None:
             self._prefill(references[:, :, :1], torch.zeros_like(reference_mask[:, :1]), state.no_reference)
 
-    def velocity(self, z_block: Tensor, conditions: Tensor, flow_time: Tensor, state: GeneratorState) -> Tensor:
+    def modulations(self, flow_times: Tensor) -> tuple[Modulations, ...]:
+        """What each of `flow_times`, `(n,)`, says to the layers. A sampler's times are the same for every block: `velocity`,
+        `guidance_velocities` and `write_context` (at time 0) take these in place of a time, and give the same to the bit.
+        """
+        return tuple(self.transformer.modulations(_per_frame(time)) for time in flow_times.unbind())
+
+    def velocity(self, z_block: Tensor, conditions: Tensor, flow_time: Tensor | Modulations, state: GeneratorState) -> Tensor:
         """Velocity of the next block, fully conditioned; the state is only read.
 
-        `z_block` is `(B, C, k, H, W)` at `flow_time`, a tensor `()`, `(B,)` or `(B, k)`; `conditions` is
+        `z_block` is `(B, C, k, H, W)` at `flow_time`, a tensor `()`, `(B,)` or `(B, k)`, or its `modulations`; `conditions` is
         `(B, k, condition_channels)`. Returns `(B, C, k, H, W)`.
         """
         return self._block_velocity(z_block, conditions, flow_time, state, [state.full])
 
     def guidance_velocities(
-        self, z_block: Tensor, conditions: Tensor, flow_time: Tensor, state: GeneratorState
+        self, z_block: Tensor, conditions: Tensor, flow_time: Tensor | Modulations, state: GeneratorState
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The three velocities of equation (I): full, without audio, without references; one pass, the state is only read.
 
-        Arguments as for `velocity`, except that `flow_time` is `()`. The branch without audio shares the full branch's cache.
-        Raises `ConfigError` for a state made without guidance.
+        Arguments as for `velocity`, except that a tensor `flow_time` is `()`. The branch without audio shares the full
+        branch's cache. Raises `ConfigError` for a state made without guidance.
         """
         if state.no_reference is None:
             raise ConfigError("got a state without guidance, expected one with: make it with init_state(guidance=True)")
@@ -223,13 +229,14 @@ class Generator(nn.Module):
         return full, no_audio, no_reference
 
     @torch.no_grad()
-    def write_context(self, z_block: Tensor, state: GeneratorState) -> None:
-        """The clean pass: append a finished block `(B, C, k, H, W)` to every context of the state.
+    def write_context(self, z_block: Tensor, state: GeneratorState, clean: Modulations | None = None) -> None:
+        """The clean pass: append a finished block `(B, C, k, H, W)` to every context of the state. `clean`: what time 0 says.
 
         Tensors only, so that it can be compiled and captured; `commit` does the bookkeeping around it.
         """
         contexts = state.contexts()
-        _, own = self._run_block(z_block.repeat(len(contexts), 1, 1, 1, 1), None, z_block.new_zeros(()), state, contexts)
+        z_blocks, time = z_block.repeat(len(contexts), 1, 1, 1, 1), z_block.new_zeros(1, 1) if clean is None else clean
+        _, own = self._run_block(z_blocks, None, time, state, contexts)
         keys, values = stack_layers(own)
         for context, keys_, values_ in zip(contexts, keys.chunk(len(contexts)), values.chunk(len(contexts)), strict=True):
             context.write_(keys_, values_, z_block.shape[2])
@@ -277,18 +284,19 @@ class Generator(nn.Module):
         self,
         z_block: Tensor,
         conditions: Tensor,
-        flow_time: Tensor,
+        flow_time: Tensor | Modulations,
         state: GeneratorState,
         contexts: Sequence[ContextState],
     ) -> Tensor:
-        features, _ = self._run_block(z_block, conditions, flow_time, state, contexts)
-        return self._velocity(features, _per_frame(flow_time), z_block)
+        time = _per_frame(flow_time) if isinstance(flow_time, Tensor) else flow_time
+        features, _ = self._run_block(z_block, conditions, time, state, contexts)
+        return self._velocity(features, time, z_block)
 
     def _run_block(
         self,
         z_block: Tensor,
         conditions: Tensor | None,
-        flow_time: Tensor,
+        flow_time: FlowTime,
         state: GeneratorState,
         contexts: Sequence[ContextState],
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
@@ -300,8 +308,8 @@ class Generator(nn.Module):
         times = torch.cat([context.times(num_latents) for context in contexts])
         features, own = self.transformer(
             self._tokens(z_block, conditions, ~started),
-            _per_frame(flow_time),
-            rotation_at(grid_positions(times, height, width), self.config.head_dim),
+            flow_time,
+            rotation_within(times, self.config.window_latents + num_latents, (height, width), self.config.head_dim),
             pasts=[context.past(tokens_per_latent, num_latents * tokens_per_latent, filled) for context in contexts],
         )
         return features, own
@@ -341,7 +349,7 @@ class Generator(nn.Module):
         x = torch.where(null[:, :, None, None], self.null_reference.to(x.dtype), x)
         return x, torch.cat([reference_mask[:, :1] | null, reference_mask[:, 1:]], 1)
 
-    def _velocity(self, features: Tensor, flow_time: Tensor, like: Tensor) -> Tensor:
+    def _velocity(self, features: Tensor, flow_time: FlowTime, like: Tensor) -> Tensor:
         velocity: Tensor = self.transformer.velocity(features, flow_time)
         return velocity.permute(0, 3, 1, 2).reshape(like.shape).to(like.dtype)
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,19 @@ class CachedPast(NamedTuple):
         return Past(self.keys[:, index], self.values[:, index], self.mask)
 
 
+class Modulations(NamedTuple):
+    """What a flow time says to every layer: computed once, used whenever that time comes again."""
+
+    blocks: tuple[tuple[Tensor, ...], ...]
+    """Of each block its shifts, scales and gates, `(B or 1, F or 1, 1, D)`."""
+    out: tuple[Tensor, ...]
+    """Shift and scale of the output layer."""
+
+
+FlowTime: TypeAlias = Tensor | Modulations
+"""A flow time, `(B or 1, F or 1)`, or what it says."""
+
+
 class TransformerBlock(nn.Module):
     """A plain DiT block: attention and MLP, each modulated and gated by the flow time through one AdaLN projection."""
 
@@ -45,13 +58,17 @@ class TransformerBlock(nn.Module):
     def forward(
         self,
         x: Tensor,
-        time_embedding: Tensor,
+        time: Tensor | tuple[Tensor, ...],
         rotation: Rotation,
         mask: Tensor | None = None,
         pasts: Sequence[Past] = (),
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """`(B, F, S, D)` to the same, and the tokens' keys and values `(B, H, L, D)`."""
-        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = self.modulation(time_embedding)
+        """`(B, F, S, D)` to the same, and the tokens' keys and values `(B, H, L, D)`.
+
+        `time` is the flow time's embedding, or what this block's modulation made of it before.
+        """
+        modulation = time if isinstance(time, tuple) else self.modulation(time)
+        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation
         tokens = modulate(x, shift, scale).flatten(1, 2)
         attended, keys, values = self.attention(tokens, rotation, mask=mask, pasts=pasts)
         x = x + gate * attended.unflatten(1, x.shape[1:3])
@@ -72,26 +89,32 @@ class Transformer(nn.Module):
     def forward(
         self,
         x: Tensor,
-        flow_time: Tensor,
+        flow_time: FlowTime,
         rotation: Rotation,
         *,
         mask: Tensor | None = None,
         pasts: Sequence[CachedPast] = (),
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """Run the blocks on `x`, `(B, F, S, D)`, with a flow time per latent frame, `(B or 1, F or 1)`.
+        """Run the blocks on `x`, `(B, F, S, D)`, with a flow time per latent frame.
 
         Returns the last features `(B, F, S, D)` and each layer's keys and values `(B, H, L, D)`.
         """
-        time_embedding = self.flow_time(flow_time)
         own = []
-        for index, block in enumerate(self.blocks):
-            x, keys, values = block(x, time_embedding, rotation, mask, [past.layer(index) for past in pasts])
+        times = flow_time.blocks if isinstance(flow_time, Modulations) else [self.flow_time(flow_time)] * len(self.blocks)
+        for index, (block, time) in enumerate(zip(self.blocks, times, strict=True)):
+            x, keys, values = block(x, time, rotation, mask, [past.layer(index) for past in pasts])
             own.append((keys, values))
         return x, own
 
-    def velocity(self, features: Tensor, flow_time: Tensor) -> Tensor:
+    def modulations(self, flow_time: Tensor) -> Modulations:
+        """What `flow_time`, `(B or 1, F or 1)`, says to every layer."""
+        embedding = self.flow_time(flow_time)
+        blocks = tuple(block.modulation(embedding) for block in self.blocks)  # type: ignore[operator,union-attr]
+        return Modulations(blocks, self.out_modulation(embedding))
+
+    def velocity(self, features: Tensor, flow_time: FlowTime) -> Tensor:
         """Read velocities off the last features of noised latents: `(B, F, S, D) -> (B, F, S, latent_channels)`."""
-        shift, scale = self.out_modulation(self.flow_time(flow_time))
+        shift, scale = flow_time.out if isinstance(flow_time, Modulations) else self.out_modulation(self.flow_time(flow_time))
         velocity: Tensor = self.out(modulate(features, shift, scale))
         return velocity
 

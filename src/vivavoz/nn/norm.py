@@ -42,5 +42,8 @@ class ChannelRMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, ...) -> the same shape."""
+        if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]  # exporters would really move the axes
+            gain = self.weight.view(-1, *[1] * (x.ndim - 2))
+            return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + EPSILON) * gain
         normed: Tensor = _RMSNorm.apply(x.movedim(1, -1), self.weight)  # type: ignore[no-untyped-call]
         return normed.movedim(-1, 1)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vivavoz.nn.conv import CausalConv3d, ConvState
 from vivavoz.nn.stream import StreamState
@@ -40,8 +41,8 @@ def fold_space(x: Tensor, k: int) -> Tensor:
 
 def unfold_space(x: Tensor, k: int) -> Tensor:
     """(B, C*k*k, T, H, W) -> (B, C, T, H*k, W*k)."""
-    x = torch.unflatten(x.movedim(1, -1), -1, (-1, k, k))  # B T H W C k k
-    return x.permute(0, 1, 2, 5, 3, 6, 4).flatten(4, 5).flatten(2, 3).movedim(-1, 1)
+    frames = F.pixel_shuffle(x.transpose(1, 2).flatten(0, 1), k)
+    return torch.unflatten(frames, 0, (x.shape[0], x.shape[2])).transpose(1, 2)
 
 
 def average_channels(x: Tensor, num_channels: int) -> Tensor:
@@ -140,6 +141,16 @@ class CausalUpsample(_Resample):
         self.conv_t = CausalConv3d(c_out, c_out * temporal, temporal_kernel=1) if temporal > 1 else None
         if self.conv_t is not None:
             duplicate_channels_(self.conv_t, temporal)
+
+    def forward(self, x: Tensor, state: ResampleState | None = None) -> Tensor:
+        """(B, C_in, T, H, W) -> (B, C_out, T', spatial * H, spatial * W)."""
+        if self.conv_t is not None or not self.residual:
+            return super().forward(x, state)
+        # Without time, main branch and shortcut only differ before they are unfolded.
+        y = self.conv_s(x, state and state.spatial) + x.repeat_interleave(self.repeats, dim=1)
+        if state is not None:
+            state.is_start = False
+        return unfold_space(y, self.spatial)
 
     def _main(self, x: Tensor, state: ConvState | None, *, is_start: bool) -> Tensor:
         x = unfold_space(self.conv_s(x, state), self.spatial)

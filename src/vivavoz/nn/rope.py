@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vivavoz.nn.tables import remembered
+
 ROPE_BASE = 10_000.0
 
 
@@ -48,6 +50,26 @@ def rotation_at(positions: Tensor, head_dim: int) -> Rotation:
         angles.append(positions[:, :, axis, None] * ROPE_BASE**-exponents)
     angles_BLD = torch.cat(angles, -1)[:, None]
     return Rotation(angles_BLD.cos(), angles_BLD.sin())
+
+
+@remembered
+def _rotation_table(num_times: int, height: int, width: int, head_dim: int, device: torch.device) -> Rotation:
+    times = torch.arange(num_times, device=device)[None]
+    return rotation_at(grid_positions(times, height, width), head_dim)
+
+
+def rotation_within(times: Tensor, num_times: int, size: tuple[int, int], head_dim: int) -> Rotation:
+    """The rotation of latent frames of `size` (rows, columns) at `times`, `(B, F)` int64 in [0, num_times), from a table.
+
+    Equal to `rotation_at(grid_positions(times, *size), head_dim)`, to the bit.
+    """
+    table = _rotation_table(num_times, *size, head_dim, times.device)
+
+    def pick(angles: Tensor) -> Tensor:
+        frames = angles.unflatten(2, (num_times, -1))[0, 0][times]  # B F S D/2
+        return frames.flatten(1, 2)[:, None]
+
+    return Rotation(pick(table.cos), pick(table.sin))
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vivavoz.nn.tables import remembered
 from vivavoz.vae.config import VAEConfig
 
 
+@remembered
 def axial_rotation(height: int, width: int, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Cosines and sines (L, D/2) of a 2D rotary embedding: half of the pairs turn with the row, half with the column."""
     pairs = head_dim // 4
@@ -31,10 +33,16 @@ def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)
 
 
-def coordinates(height: int, width: int, like: Tensor) -> Tensor:
+@remembered
+def centres(count: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Where the middles of `count` places in a row lie, (count,), from -1 to 1 between the picture's edges."""
+    return (2 * torch.arange(count, device=device, dtype=dtype) + 1) / count - 1
+
+
+@remembered
+def coordinates(height: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """x and y of every place, (2, height, width), from -1 to 1 between the picture's edges."""
-    ys = (2 * torch.arange(height, device=like.device, dtype=like.dtype) + 1) / height - 1
-    xs = (2 * torch.arange(width, device=like.device, dtype=like.dtype) + 1) / width - 1
+    xs, ys = centres(width, device, dtype), centres(height, device, dtype)
     return torch.stack([xs.expand(height, width), ys[:, None].expand(height, width)])
 
 
@@ -123,7 +131,7 @@ class ReferenceFusion(nn.Module):
         token_mask = None if mask is None else mask.repeat_interleave(h * w, dim=1)
         tokens_NLC = x.permute(0, 2, 3, 4, 1).reshape(b * t, h * w, -1)
         if self.place is not None:
-            tokens_NLC = tokens_NLC + self.place(coordinates(h, w, x).flatten(1).T)
+            tokens_NLC = tokens_NLC + self.place(coordinates(h, w, x.device, x.dtype).flatten(1).T)
         for i, block in enumerate(self.blocks):
             tokens_NLC = block(tokens_NLC, memory[i] if memory else None, token_mask, rotation)
         return tokens_NLC.reshape(b, t, h, w, -1).permute(0, 4, 1, 2, 3)

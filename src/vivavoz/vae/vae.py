@@ -158,8 +158,8 @@ class VAE(nn.Module):
         log_variance = torch.where(variance > 0, variance, torch.ones_like(variance)).log()
         return Posterior(self.codes.pack(codes.mean, is_start=is_start), log_variance)
 
-    def _unpacked(self, z: Tensor, *, is_start: bool = True) -> Tensor:
-        """What D1 reads: the latents, or the codes of the frames they stand for."""
+    def codes_of(self, z: Tensor, *, is_start: bool = True) -> Tensor:
+        """What D1 reads: the latents (B, C_z, T_z, h, w) themselves, or the codes (B, K, T, h, w) of their frames."""
         return z if self.codes is None else self.codes.unpack(z, is_start=is_start)
 
     @staticmethod
@@ -197,7 +197,7 @@ class VAE(nn.Module):
             coarse = coarse + self.face_in(seen.face.coarse)
         motion = None
         if self.config.reference_motion:
-            motion = self.d1(self._unpacked(latents.flatten(0, 1).unsqueeze(2))).squeeze(2)
+            motion = self.d1(self.codes_of(latents.flatten(0, 1).unsqueeze(2))).squeeze(2)
         warp = None
         if isinstance(self.head, ReferenceWarp):
             warp = self.head.remember([*seen.levels[:-1], coarse], motion, seen.face, num_references=m)
@@ -230,16 +230,25 @@ class VAE(nn.Module):
 
     def fuse(self, z: Tensor, references: References, state: DecoderState | None = None) -> Tensor:
         """D1 and D_ref: (B, C_z, T_z, h, w) -> fused features (B, C_f, T_z, 4h, 4w); with frame codes T of them."""
-        codes = self._unpacked(z, is_start=state is None or state.is_start)
+        codes = self.codes_of(z, is_start=state is None or state.is_start)
         if state is not None:
             state.is_start = False
+        return self._fused(codes, references, state)
+
+    def _fused(self, codes: Tensor, references: References, state: DecoderState | None) -> Tensor:
         fused: Tensor = self.fusion(self.d1(codes, state and state.d1), references.fusion, references.mask)
         return fused
 
     def warp_fields(self, z: Tensor, references: References, state: DecoderState | None = None) -> WarpFields:
         """Latents -> the fields of the reference warp, before they meet the photographs."""
+        return self._fields(self.fuse(z, references, state), references, state)
+
+    def fields_of(self, codes: Tensor, references: References) -> WarpFields:
+        """The fields of pictures given by what `codes_of` says, of a decoder that keeps nothing from one to the next."""
+        return self._fields(self._fused(codes, references, None), references, None)
+
+    def _fields(self, x: Tensor, references: References, state: DecoderState | None) -> WarpFields:
         assert isinstance(self.head, ReferenceWarp)
-        x = self.fuse(z, references, state)
         fields: WarpFields = self.head(x, references.warp, references.mask, state and state.head)
         return fields if references.anchor is None else replace(fields, flow=fields.flow - references.anchor)
 

@@ -25,7 +25,7 @@ from vivavoz.nn.stream import StreamState
 from vivavoz.vae.config import VAEConfig
 from vivavoz.vae.decoder import UpStage, UpStageState
 from vivavoz.vae.face_map import NUM_WAVES, FaceFeatures
-from vivavoz.vae.fusion import coordinates
+from vivavoz.vae.fusion import centres, coordinates
 
 NUM_FIELDS = 8
 """Channels the head predicts for a reference: flow x, flow y, confidence, red, green, blue, mask, shade."""
@@ -124,7 +124,7 @@ class ReferencePyramid(nn.Module):
         levels = []
         for i, (stage, join, level) in enumerate(zip(self.stages, self.joins, reversed(finer), strict=True)):
             if self.num_coordinates:
-                places = coordinates(int(level.shape[2]), int(level.shape[3]), level)
+                places = coordinates(int(level.shape[2]), int(level.shape[3]), level.device, level.dtype)
                 level = torch.cat([level, places.expand(len(level), -1, -1, -1)], dim=1)
             joined = join(level)
             if face is not None:
@@ -251,8 +251,7 @@ def resize_frames(x: Tensor, size: tuple[int, int]) -> Tensor:
 def sample_photos(photos: Tensor, flow: Tensor) -> Tensor:
     """Fetch every pixel from where the flow says: photos (B, M, C, H, W), flow (B, M, 2, T, h, w) -> (B, M, C, T, h, w)."""
     b, m, _, t, h, w = flow.shape
-    ys = (2 * torch.arange(h, device=flow.device, dtype=flow.dtype) + 1) / h - 1
-    xs = (2 * torch.arange(w, device=flow.device, dtype=flow.dtype) + 1) / w - 1
+    xs, ys = centres(w, flow.device, flow.dtype), centres(h, flow.device, flow.dtype)
     grid = torch.stack([flow[:, :, 0] + xs, flow[:, :, 1] + ys[:, None]], dim=-1)  # B M T H W 2
     out = F.grid_sample(
         photos.flatten(0, 1), grid.reshape(b * m, t * h, w, 2), mode="bilinear", padding_mode="border", align_corners=False

@@ -5,8 +5,10 @@ import pytest
 import skimage.data
 import torch
 
-from tests.models import images, lively_model, play, portrait, speech, tiniest
+from tests.models import images, lively_model, play, portrait, speech, tiniest, tiniest_avatar
 from vivavoz.engine import runtime
+from vivavoz.engine.cpu_compose import photos_in_8_bits
+from vivavoz.engine.trees import tensors_of
 from vivavoz.errors import ConfigError
 from vivavoz.presets import tiny
 
@@ -52,6 +54,33 @@ def test_the_cpu_runtime_is_for_warps_on_cpus() -> None:
         lively_model(tiniest()).use_runtime("cpu")
 
 
+def test_photographs_are_turned_into_levels_once() -> None:
+    photos = torch.linspace(-1.2, 1.2, 24).reshape(1, 1, 3, 2, 4)
+    levels = photos_in_8_bits(photos)
+    assert photos_in_8_bits(photos) is levels
+    assert photos_in_8_bits(photos + 0.0) is not levels
+    assert np.array_equal(levels[0, 0, ..., 1], ((photos[0, 0, 1] * 127.5 + 127.5).round().clamp(0, 255)).byte().numpy())
+
+
+def test_more_steps_are_modulated_by_their_own_times() -> None:
+    stream = tiniest_avatar().stream(num_steps=2)
+    assert len(stream.modulations) == 3
+    stream.use_steps(4)
+    expected = stream._model.generator.modulations(stream.flow_times)
+    assert len(stream.modulations) == 5
+    assert all(torch.equal(a, b) for a, b in zip(tensors_of(stream.modulations), tensors_of(expected), strict=True))
+
+
+def test_what_keeps_a_runtime_from_running_is_said() -> None:
+    found = runtime.obstacles(torch.device("cpu"), tiny(warp=True).vae)
+    assert found["eager"] is found["cpu"] is None
+    assert found["openvino"] == "for presets whose decoder sees single pictures"
+    assert found["cuda-graphs"] == "needs a CUDA device"
+    assert found.keys() == set(runtime.RUNTIME_NAMES) - {"auto"}
+    assert runtime.obstacles(torch.device("cpu"), tiny().vae)["cpu"] == "for presets with a reference warp"
+    assert runtime.obstacles(torch.device("cuda"), tiny().vae)["cuda-graphs"] is None
+
+
 def test_without_a_compiler_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "has_compiler", lambda: False)
     with pytest.raises(ConfigError, match=r"found no C\+\+ compiler"):
@@ -59,5 +88,7 @@ def test_without_a_compiler_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_another_runtime_is_refused() -> None:
-    with pytest.raises(ConfigError, match="unknown runtime 'fast'; expected one of auto, eager, cpu, compiled"):
+    with pytest.raises(
+        ConfigError, match="unknown runtime 'fast'; expected one of auto, eager, cpu, openvino, openvino-int8, compiled"
+    ):
         lively_model(tiniest()).use_runtime("fast")

@@ -61,3 +61,9 @@ def test_autocast_keeps_its_narrow_type():
     norm.weight.grad = None
     expected.square().sum().backward()
     torch.testing.assert_close(narrow, norm.weight.grad, rtol=0.02, atol=0.1)
+
+
+def test_exported_it_is_the_same() -> None:
+    norm, x = ChannelRMSNorm(4).requires_grad_(False), torch.randn(1, 4, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    norm.weight.copy_(torch.tensor([0.5, 1, 2, 3]))
+    torch.testing.assert_close(torch.jit.trace(norm, x)(x), norm(x))

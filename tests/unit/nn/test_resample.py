@@ -189,6 +189,14 @@ def test_up_streams(k_t: int, temporal_kernel: int) -> None:
     check_streaming(block, lambda: block.init_state(2, 2, 3), x, chunkings(13))
 
 
+def test_without_time_unfolding_once_is_unfolding_both_branches() -> None:
+    torch.manual_seed(0)
+    block = CausalUpsample(8, 4, temporal=1).to(memory_format=torch.channels_last_3d)
+    x = torch.randn(2, 8, 3, 2, 5).contiguous(memory_format=torch.channels_last_3d)
+    both = block._main(x, None, is_start=True) + block._shortcut(x, is_start=True)
+    assert torch.equal(block(x), both)
+
+
 def test_residual_switch_removes_no_parameter() -> None:
     shapes = [
         {name: tuple(p.shape) for name, p in CausalDownsample(8, 8, temporal=2, residual=residual).named_parameters()}

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from vivavoz.nn.rope import axis_planes, grid_positions, rotate, rotation_at
+from vivavoz.nn.rope import axis_planes, grid_positions, rotate, rotation_at, rotation_within
 
 
 @pytest.mark.parametrize(("head_dim", "planes"), [(128, (22, 21, 21)), (64, (12, 10, 10)), (16, (4, 2, 2)), (6, (1, 1, 1))])
@@ -56,3 +56,10 @@ def test_keeps_type_and_length():
     turned = rotate(x, rotation_at(grid_positions(torch.tensor([[3.0], [9.0]]), 2, 3), 16))
     assert turned.dtype == torch.bfloat16
     torch.testing.assert_close(turned.float().norm(dim=-1), x.float().norm(dim=-1), rtol=1e-2, atol=1e-2)
+
+
+def test_the_table_is_equal_to_the_bit():
+    times = torch.tensor([[0, 1, 2, 3], [12, 13, 14, 15]])
+    table, direct = rotation_within(times, 16, (3, 5), 64), rotation_at(grid_positions(times, 3, 5), 64)
+    assert torch.equal(table.cos, direct.cos)
+    assert torch.equal(table.sin, direct.sin)
