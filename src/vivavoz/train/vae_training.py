@@ -38,9 +38,9 @@ class VAETraining:
     joint_odds: float = 0.0
     """How often the encoder's own latents are decoded."""
     relayed_odds: float = 0.0
-    """How often, of these, only the references' latents are the encoder's own, and the frames' are labels, off by a share
-    of what those of the first reference are: what a generator writes. Where all are the encoder's, the decoder learns to move little
-    by what is read badly, such as the gaze."""
+    """How often, of these, only the references' latents are the encoder's own, and the frames' are labels, off by a share of
+    what those of the first reference are: what a generator writes. Where all are the encoder's, the decoder learns to move
+    little by what is read badly, such as the gaze."""
     encoder_every: int = 0
     """The encoder learns from every n-th batch, and from those it takes part in jointly; 0: from these alone."""
     freeze_e1: bool = False
