@@ -1,12 +1,13 @@
 """What clients of a live server see, for one session and for several: a table, and JSON in benchmarks/reports.
 
     python benchmarks/live.py --sessions 1,2,4 --seconds 60 --report benchmarks/reports
-    python benchmarks/live.py --soak 30                                # one session for 30 minutes, minute by minute
+    python benchmarks/live.py --soak 30 --report benchmarks/reports    # one session for 30 minutes, minute by minute
     python benchmarks/live.py --model runs/lite -- --size-px 256       # after --: flags of `vivavoz serve`
     python benchmarks/live.py --url http://host:8000 --token TOKEN     # a server that runs already
 
 Every session speaks the demo's sentence, is interrupted in the middle, rests and begins again. All times are the client's own, on
-its clock; sessions share one client process. Pictures come as JPEG over a WebSocket.
+its clock; sessions share one client process. Pictures come as JPEG over a WebSocket. The report is written anew every minute, so
+one that is stopped early, or breaks, still tells what was seen until then.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -31,104 +32,20 @@ import skimage.data
 import torch
 
 from end_to_end import SPEECH, Figures, commit
+from live_meter import Meter
 from server_process import ServerProcess
 from vivavoz.bench.machine import cpu_name, slug
-from vivavoz.client import connect, sound_of
+from vivavoz.client import connect
 from vivavoz.engine.generate import read_speech
 from vivavoz.media.image import write_image
-from vivavoz.serve.protocol import Metrics, OutputDropped, OutputFrame, ServerEvent, SessionMetrics
-from vivavoz.serve.sound import SOUND_RATE_HZ, Pcm, RateConverter
-from vivavoz.timing import FRAME_RATE, SAMPLE_RATE_HZ
+from vivavoz.serve.sound import Pcm, RateConverter
+from vivavoz.timing import SAMPLE_RATE_HZ
 
 SPEAKS_S = 4.0
 """From an utterance's first sound to its interruption."""
 RESTS_S = 2.0
 """From an interruption to the next utterance."""
-MOMENT_MS = 1000 / FRAME_RATE
 STARTS_WITHIN_S = 300
-
-
-class Meter:
-    """One client's figures, from what comes in and when. Times in seconds of one clock, whichever."""
-
-    def __init__(self, started_s: float) -> None:
-        self.first_frame_s: float | None = None
-        self.at_s: list[float] = []
-        self.intervals_ms: list[float] = []
-        self.offsets_ms: list[float] = []
-        """Of every moment: how much older its picture is than its sound, to a client that plays all sound it gets."""
-        self.late_ms: list[float] = []
-        """Of every moment: arrival after its time, counted from the first one's arrival."""
-        self.speech_ms: list[float] = []
-        """From pushing speech to the arrival of its first sound."""
-        self.silence_ms: list[float] = []
-        """From interrupting to the end of the last sound."""
-        self.closing_ms: list[float] = []
-        """From interrupting to the first picture that was not made for speech."""
-        self.num_repeated = self.num_dropped = 0
-        self.last: SessionMetrics | None = None
-        self.has_sound = asyncio.Event()
-        self._started_s = started_s
-        self._first_ms = self._sound_ms = self._picture_ms = 0.0
-        self._next = 0
-        self._spoken_s: float | None = None
-        self._interrupted_s: float | None = None
-        self._loud_until_s = 0.0
-        self._is_open = False
-
-    def came(self, event: ServerEvent, at_s: float) -> None:
-        """Count an event."""
-        if isinstance(event, OutputFrame):
-            self._frame(event, at_s)
-        elif isinstance(event, OutputDropped):
-            self.num_dropped += event.num_frames
-            self._next += event.num_frames
-            self._sound_ms = event.time_ms
-        elif isinstance(event, Metrics):
-            self.last = event.metrics
-
-    def spoke(self, at_s: float) -> None:
-        """Speech was pushed."""
-        self._spoken_s = at_s
-        self.has_sound.clear()
-
-    def interrupted(self, at_s: float) -> None:
-        """An interruption was called."""
-        self._interrupted_s = self._loud_until_s = at_s
-        self._is_open = True
-
-    def rested(self) -> None:
-        """The time for an interruption to have its effect is over."""
-        if self._interrupted_s is not None:
-            self.silence_ms.append(1000 * (self._loud_until_s - self._interrupted_s))
-            self._interrupted_s = None
-
-    def _frame(self, frame: OutputFrame, at_s: float) -> None:
-        if self.first_frame_s is None:
-            self.first_frame_s = at_s - self._started_s
-            self._next = frame.index
-            self._first_ms = self._sound_ms = self._picture_ms = frame.time_ms
-        else:
-            self.intervals_ms.append(1000 * (at_s - self.at_s[-1]))
-        self.num_dropped += frame.index - self._next
-        self._next = frame.index + 1
-        self.num_repeated += frame.is_repeat
-        if not frame.is_repeat:
-            self._picture_ms = frame.time_ms
-        sound = sound_of(frame)
-        self.offsets_ms.append(self._sound_ms - self._picture_ms)
-        self._sound_ms += 1000 * len(sound) / SOUND_RATE_HZ
-        self.at_s.append(at_s)
-        self.late_ms.append(1000 * (at_s - self.at_s[0]) - (frame.time_ms - self._first_ms))
-        if sound.any():
-            if self._spoken_s is not None:
-                self.speech_ms.append(1000 * (at_s - self._spoken_s))
-                self._spoken_s = None
-                self.has_sound.set()
-            self._loud_until_s = at_s + MOMENT_MS / 1000
-        if self._interrupted_s is not None and self._is_open and frame.state != "speaking":
-            self.closing_ms.append(1000 * (at_s - self._interrupted_s))
-            self._is_open = False
 
 
 def main() -> None:
@@ -144,18 +61,24 @@ def main() -> None:
         "flags": options.server,
         "runs": [],
     }
+    kind = "soak" if options.soak else "live"
+    name = f"{datetime.now(UTC):%Y-%m-%d}-{kind}-{slug(cpu_name())}-{os.cpu_count()}cpu.json"
+
+    def keep(row: Figures) -> None:
+        if options.soak:
+            print_minutes(row["minutes"][len(figures["runs"][-1].get("minutes", [])) :])
+        figures["runs"][-1] = row
+        if options.report is not None:
+            options.report.mkdir(parents=True, exist_ok=True)
+            (options.report / name).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
     for num_sessions in options.sessions:
+        figures["runs"].append({})
         with server(options, num_sessions) as (url, token, pid):
-            figures["runs"].append(asyncio.run(run(url, token, pid, num_sessions, options.seconds, speech)))
-        print_row(figures["runs"][-1], has_head=len(figures["runs"]) == 1)
-    if options.soak:
-        print_minutes(figures["runs"][-1])
+            keep(asyncio.run(run(url, token, pid, num_sessions, options.seconds, speech, keep)))
+        print_row(figures["runs"][-1], has_head=len(figures["runs"]) == 1 or bool(options.soak))
     if options.report is not None:
-        options.report.mkdir(parents=True, exist_ok=True)
-        kind = "soak" if options.soak else "live"
-        target = options.report / f"{datetime.now(UTC):%Y-%m-%d}-{kind}-{slug(cpu_name())}-{os.cpu_count()}cpu.json"
-        target.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-        print(f"\n{target}")
+        print(f"\n{options.report / name}")
 
 
 def parse() -> argparse.Namespace:
@@ -213,24 +136,46 @@ def wait_until_ready(url: str, process: subprocess.Popen) -> None:
     raise SystemExit("the server did not start")
 
 
-async def run(url: str, token: str | None, pid: int | None, num_sessions: int, seconds: float, speech: Pcm) -> Figures:
-    """Figures of so many sessions at once."""
+async def run(
+    url: str,
+    token: str | None,
+    pid: int | None,
+    num_sessions: int,
+    seconds: float,
+    speech: Pcm,
+    keep: Callable[[Figures], None],
+) -> Figures:
+    """Figures of so many sessions at once; `keep` gets those until then every minute, and those until something broke."""
     avatar_id = add_avatar(url, token)
     process = ServerProcess(pid)
-    watching = asyncio.create_task(process.watch())
     started_s, client_cpu_s = time.perf_counter(), cpu_seconds()
+    meters = [Meter(started_s) for _ in range(num_sessions)]
+
+    def figures() -> Figures:
+        so_far_s = time.perf_counter() - started_s
+        return summary(meters, so_far_s) | {
+            "server": process.figures(),
+            "client_cpus": round((cpu_seconds() - client_cpu_s) / so_far_s, 2),
+            "minutes": minutes(meters, process, started_s),
+        }
+
+    async def keep_often() -> None:
+        while True:
+            await asyncio.sleep(60)
+            keep(figures())
+
+    beside = [asyncio.create_task(process.watch()), asyncio.create_task(keep_often())]
     try:
         async with asyncio.TaskGroup() as group:
-            sessions = [group.create_task(converse(url, token, avatar_id, seconds, speech)) for _ in range(num_sessions)]
+            for meter in meters:
+                group.create_task(converse(url, token, avatar_id, seconds, speech, meter))
+    except BaseException as error:
+        keep(figures() | {"broke": repr(error)})
+        raise
     finally:
-        watching.cancel()
-    meters = [session.result() for session in sessions]
-    whole_s = time.perf_counter() - started_s
-    return summary(meters, seconds) | {
-        "server": process.figures(),
-        "client_cpus": round((cpu_seconds() - client_cpu_s) / whole_s, 2),
-        "minutes": minutes(meters, process, started_s),
-    }
+        for task in beside:
+            task.cancel()
+    return figures()
 
 
 def add_avatar(url: str, token: str | None) -> str:
@@ -243,9 +188,8 @@ def add_avatar(url: str, token: str | None) -> str:
     return str(answer.json()["id"])
 
 
-async def converse(url: str, token: str | None, avatar_id: str, seconds: float, speech: Pcm) -> Meter:
+async def converse(url: str, token: str | None, avatar_id: str, seconds: float, speech: Pcm, meter: Meter) -> None:
     """One session: speak, be interrupted, rest, and so on."""
-    meter = Meter(time.perf_counter())
     ends_s = time.perf_counter() + seconds
     async with connect(url, avatar_id=avatar_id, token=token) as avatar:
 
@@ -271,7 +215,6 @@ async def converse(url: str, token: str | None, avatar_id: str, seconds: float, 
             reading.cancel()
         if reading.done() and not reading.cancelled():
             reading.result()
-    return meter
 
 
 def summary(meters: list[Meter], seconds: float) -> Figures:
@@ -282,11 +225,13 @@ def summary(meters: list[Meter], seconds: float) -> Figures:
     last = [meter.last for meter in meters if meter.last is not None]
     return {
         "sessions": len(meters),
-        "seconds": seconds,
+        "seconds": round(seconds, 1),
         "frames": num_frames,
         "first_frame_ms": spread([1000 * meter.first_frame_s for meter in meters if meter.first_frame_s is not None]),
         "interval_ms": spread(together(meters, "intervals_ms")),
         "offset_ms": spread(together(meters, "offsets_ms")),
+        "fresh_offset_ms": spread([offset for meter in meters for offset in meter.fresh_offsets_ms]),
+        "frozen_ms": spread(together(meters, "frozen_ms")),
         "late_ms": spread(together(meters, "late_ms")),
         "speech_ms": spread(together(meters, "speech_ms")),
         "interrupt_sound_ms": spread(together(meters, "silence_ms")),
@@ -294,7 +239,9 @@ def summary(meters: list[Meter], seconds: float) -> Figures:
         "repeated": round(sum(meter.num_repeated for meter in meters) / num_due, 4),
         "dropped": round(num_dropped / num_due, 4),
         "skipped": sum(one.num_skipped for one in last),
+        "level_at_end": [one.level for one in last],
         "steps_at_end": [one.num_steps for one in last],
+        "block_latents_at_end": [one.block_latents for one in last],
         "lead_ms_at_end": [one.lead_ms for one in last],
     }
 
@@ -305,10 +252,11 @@ def minutes(meters: list[Meter], process: ServerProcess, started_s: float) -> li
     ends_s = max((meter.at_s[-1] for meter in meters if meter.at_s), default=started_s)
     for minute in range(int((ends_s - started_s) // 60)):
         low_s, high_s = started_s + 60 * minute, started_s + 60 * (minute + 1)
-        offsets, late, num_frames = [], [], 0
+        offsets, fresh, late, num_frames = [], [], [], 0
         for meter in meters:
             low, high = np.searchsorted(meter.at_s, [low_s, high_s])
             offsets += meter.offsets_ms[low:high]
+            fresh += [meter.offsets_ms[at] for at in range(low, high) if meter.is_fresh[at]]
             late += meter.late_ms[low:high]
             num_frames += int(high - low)
         memory = [mb for at_s, mb in zip(process.at_s, process.memory_mb, strict=True) if low_s <= at_s < high_s]
@@ -317,6 +265,7 @@ def minutes(meters: list[Meter], process: ServerProcess, started_s: float) -> li
                 "minute": minute + 1,
                 "frames": num_frames,
                 "offset_ms": spread(offsets),
+                "fresh_offset_ms": spread(fresh),
                 "late_ms": spread(late),
                 "memory_mb": round(memory[-1]) if memory else None,
             }
@@ -348,29 +297,34 @@ def told(values: dict[str, float] | None, *names: str) -> str:
 def print_row(row: Figures, *, has_head: bool) -> None:
     if has_head:
         print(
-            "| sessions | first frame, most | interval p50 / p95 / p99 | picture behind sound p50 / p99 / most "
+            "\n| sessions | first frame, most | interval p50 / p95 / p99 | picture behind sound p50 / p99 / most | fresh, most "
             "| speech to sound p50 | interrupt: sound p50 / most | mouth p50 / most "
             "| repeated | dropped | server CPUs | memory, MB (per minute) |"
         )
-        print("| ---: " * 11 + "|")
+        print("| ---: " * 12 + "|")
     server = row["server"]
     memory = "-" if server is None else f"{server['memory_mb']} ({server['memory_mb_per_minute']:+.1f})"
     print(
         f"| {row['sessions']} | {told(row['first_frame_ms'], 'most')} | {told(row['interval_ms'], 'p50', 'p95', 'p99')} "
-        f"| {told(row['offset_ms'], 'p50', 'p99', 'most')} | {told(row['speech_ms'], 'p50')} "
+        f"| {told(row['offset_ms'], 'p50', 'p99', 'most')} | {told(row['fresh_offset_ms'], 'most')} "
+        f"| {told(row['speech_ms'], 'p50')} "
         f"| {told(row['interrupt_sound_ms'], 'p50', 'most')} | {told(row['interrupt_mouth_ms'], 'p50', 'most')} "
         f"| {row['repeated']:.1%} | {row['dropped']:.1%} | {'-' if server is None else server['cpus']} | {memory} |",
         flush=True,
     )
 
 
-def print_minutes(row: Figures) -> None:
-    print("\n| minute | frames | picture behind sound p50 / p99 / most | lateness p50 / most | memory, MB |")
-    print("| ---: " * 5 + "|")
-    for minute in row["minutes"]:
+def print_minutes(minutes: list[Figures]) -> None:
+    for minute in minutes:
+        if minute["minute"] == 1:
+            print(
+                "\n| minute | frames | picture behind sound p50 / p99 / most | fresh, most | lateness p50 / most | memory, MB |"
+            )
+            print("| ---: " * 6 + "|")
         print(
             f"| {minute['minute']} | {minute['frames']} | {told(minute['offset_ms'], 'p50', 'p99', 'most')} "
-            f"| {told(minute['late_ms'], 'p50', 'most')} | {minute['memory_mb']} |"
+            f"| {told(minute['fresh_offset_ms'], 'most')} | {told(minute['late_ms'], 'p50', 'most')} | {minute['memory_mb']} |",
+            flush=True,
         )
 
 

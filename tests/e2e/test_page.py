@@ -305,7 +305,9 @@ def test_a_phone_a_token_and_what_can_go_wrong(opened: Any, server: str, tmp_pat
     until(lambda: state(page) == "idle")
     page.get_by_label("Expression").select_option("happy")
     page.get_by_label("Eyes right").fill("20")
-    wanted = {"expression": "happy", "gaze_rad": [pytest.approx(math.radians(20)), 0]}
+    page.get_by_label("Voice", exact=True).select_option("de")
+    page.get_by_label("Kind of voice").select_option("f2")
+    wanted = {"expression": "happy", "gaze_rad": [pytest.approx(math.radians(20)), 0], "voice": "de+f2"}
 
     def holds() -> bool:
         page.evaluate("0")  # lets events come in

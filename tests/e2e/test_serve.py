@@ -27,6 +27,7 @@ from vivavoz.media.image import write_image
 from vivavoz.media.video import read_video
 from vivavoz.serve.protocol import (
     AvatarStateChanged,
+    Metrics,
     OutputFlush,
     OutputFrame,
     ResponseDone,
@@ -35,11 +36,15 @@ from vivavoz.serve.protocol import (
     SpeechStopped,
 )
 from vivavoz.serve.sound import SOUND_RATE_HZ, Pcm
+from vivavoz.serve.voices import VoiceList
 from vivavoz.timing import SAMPLE_RATE_HZ
 
 
 class Beeper:
     """Speaks every text as a tone of a quarter second."""
+
+    async def choices(self) -> VoiceList:
+        return VoiceList(usual="low", voices=["low"], variants=[])
 
     async def speak(self, text: str, voice: str | None) -> AsyncIterator[Pcm]:
         yield tone(0.25)
@@ -366,3 +371,26 @@ def test_talk_writes_what_the_avatar_says(server: Server, tmp_path: Path, capsys
     assert np.abs(film.samples()).max() > 0.1
     assert main(["talk", str(portrait), "--say", "Hello.", "--url", server.url, "--token", "wrong", "-o", str(video)]) == 2
     assert "token" in capsys.readouterr().err
+
+
+def test_the_voices_are_told_to_who_may_open_sessions(server: Server) -> None:
+    with server.client() as client:
+        assert client.get("/v1/voices").json() == {"usual": "low", "voices": ["low"], "variants": []}
+    with server.client(token=None) as client:
+        assert client.get("/v1/voices").status_code == 401
+
+
+def test_metrics_tell_what_sessions_give_up(server: Server) -> None:
+    async def watch() -> str:
+        async with connect(server.url, avatar_id=server.avatar(), token=TOKEN) as avatar:
+            async with asyncio.timeout(60):
+                async for event in avatar:
+                    if isinstance(event, Metrics) and event.metrics.num_shown:
+                        assert event.metrics.block_latents in (1, 2)
+                        break
+                async with httpx.AsyncClient(base_url=server.url) as client:
+                    while "vivavoz_sessions_at_level{" not in (text := (await client.get("/metrics")).text):
+                        await asyncio.sleep(0.1)
+            return text
+
+    assert 'vivavoz_sessions_at_level{level="' in asyncio.run(watch())

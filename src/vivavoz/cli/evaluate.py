@@ -59,8 +59,11 @@ def run(options: argparse.Namespace) -> None:
     from vivavoz.evaluate.loading import load_material
     from vivavoz.evaluate.report import write_report
     from vivavoz.evaluate.tables import to_markdown
+    from vivavoz.media.output import writing
     from vivavoz.train.perceptual import choose_perceptual
 
+    with writing(options.output):  # before anything that takes long
+        options.output.mkdir(parents=True, exist_ok=True)
     contenders = _contenders(options)
     make = quick_evaluation if options.quick else full_evaluation
     config = make(

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from vivavoz.cli.evaluate_videos import tell
+from vivavoz.errors import ConfigError
 
 _KINDS = {
     "train-sync": "train vivavoz sync: which sound belongs to which lips",
@@ -34,6 +35,8 @@ def run(options: argparse.Namespace) -> None:
     from vivavoz.evaluate.videos.contrast import ContrastConfig, read_material, split_material, train_capp, train_sync
     from vivavoz.evaluate.videos.judge_trial import describe, try_capp, try_sync
 
+    if options.output.suffix != ".safetensors":
+        raise ConfigError(f"got the output {options.output}, expected a file of weights: give a name that ends in .safetensors")
     config = ContrastConfig(minutes=options.minutes, clips_per_batch=options.batch, seed=options.seed)
     material = read_material(options.datasets, config.max_clips, tell)
     train, held = split_material(material, config)

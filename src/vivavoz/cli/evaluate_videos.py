@@ -51,7 +51,7 @@ def add_judges(parser: argparse.ArgumentParser) -> None:
         metavar=("BACKBONE", "HEADS"),
         help="SqueezeNet 1.1 of Keras (.h5) and LPIPS's heads for it (.pth): a perceptual distance where LPIPS is not installed",
     )
-    group.add_argument("--device", default="cpu", help="where metrics are computed (default: cpu)")
+    group.add_argument("--device", default="cpu", help="where it is all computed (default: cpu)")
 
 
 def run(options: argparse.Namespace) -> None:

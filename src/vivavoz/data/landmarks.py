@@ -37,7 +37,6 @@ LOWER_LIP_RINGS: Final = (
     (76, 77, 90, 180, 85, 16, 315, 404, 320, 307, 306),
     LOWER_OUTER_LIP,
 )
-LOWER_LIP_ALL: Final = tuple(i for ring in LOWER_LIP_RINGS for i in ring[1:-1])
 INNER_LIPS: Final = UPPER_INNER_LIP + LOWER_INNER_LIP[-2:0:-1]
 OUTER_LIPS: Final = UPPER_OUTER_LIP + LOWER_OUTER_LIP[-2:0:-1]
 

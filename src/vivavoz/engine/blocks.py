@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from vivavoz.engine.controls import StreamControls
 from vivavoz.engine.conversation import Conversation
@@ -32,7 +34,7 @@ def make_blocks(model: Model, runtime: Runtime, conversations: Sequence[Conversa
     begins. Where they stand in their windows does not matter.
     """
     # The clean pass of the last blocks comes only now, so that their pictures did not wait for what the next ones need.
-    for group in _groups(runtime, [row for row in conversations if row.uncommitted is not None], _kind):
+    for group in _groups(runtime, [row for row in conversations if row.uncommitted is not None], _past_kind):
         _commit(model, runtime, group)
     _hear(model, runtime, conversations)
     ready = [row for row in conversations if row.has_heard]
@@ -43,6 +45,14 @@ def make_blocks(model: Model, runtime: Runtime, conversations: Sequence[Conversa
 
 def _kind(row: Conversation) -> tuple[Hashable, ...]:
     return row.sampling, *row.references.form
+
+
+def _past_kind(row: Conversation) -> tuple[Hashable, ...]:
+    return _num_uncommitted(row), *_kind(row)
+
+
+def _num_uncommitted(row: Conversation) -> int:
+    return 0 if row.uncommitted is None else row.uncommitted.shape[2]
 
 
 def _groups(runtime: Runtime, rows: Sequence[T], kind: Callable[[T], Hashable]) -> Iterator[list[T]]:
@@ -59,10 +69,10 @@ def _groups(runtime: Runtime, rows: Sequence[T], kind: Callable[[T], Hashable]) 
 
 def _commit(model: Model, runtime: Runtime, rows: Sequence[Conversation]) -> None:
     """Make the last block of every row part of its past."""
-    block = rows[0].sampling.block_latents
+    block, next_block = _num_uncommitted(rows[0]), rows[0].sampling.block_latents
     states = [row.state.generator for row in rows]
     for state in states:
-        model.generator.make_room(block, state, next_block_latents=block)
+        model.generator.make_room(block, state, next_block_latents=next_block)
     batch = GeneratorState.joined(states)
     z = torch.cat([row.uncommitted for row in rows if row.uncommitted is not None])
     runtime.write_context(z, batch, rows[0].modulations[-1])
@@ -81,19 +91,27 @@ def _hear(model: Model, runtime: Runtime, rows: Sequence[Conversation]) -> None:
             ]
             features = model.audio.encoder(torch.cat(windows, 1)).split([part.shape[1] for part in windows], 1)
             for (row, _), part in zip(group, features, strict=True):
-                row.features.append(part)
+                row.hear(part)
 
 
 def _make(model: Model, runtime: Runtime, rows: Sequence[Conversation]) -> None:
-    """Denoise the next block of every row, and decode it."""
+    """Denoise the next block of every row, and decode it.
+
+    A block that no row wants any more, because of interruptions, is given up: before it is decoded as if it had never been
+    begun, later as one that ends with the last latent that was decoded.
+    """
     first = rows[0]
     block, starts_video = first.sampling.block_latents, first.starts_video
+    for row in rows:
+        # After a block that was given up, the room that was made for it may be too small for a larger one.
+        if row.state.generator.window_latents + block > model.preset.generator.window_latents:
+            row.state.generator.empty_window_()
     controls = None
     if model.preset.generator.controls:
         wishes = [(row.controls or StreamControls()).to_latents(row.num_latents, block, model.device) for row in rows]
         controls = Controls.joined(wishes)
     conditions = model.generator.conditions(
-        torch.cat([group_audio(torch.cat(row.features, 1), starts_video=starts_video) for row in rows]),
+        torch.cat([group_audio(torch.cat(row.features[:block], 1), starts_video=starts_video) for row in rows]),
         starts_video=starts_video,
         controls=controls,
     )
@@ -112,7 +130,15 @@ def _make(model: Model, runtime: Runtime, rows: Sequence[Conversation]) -> None:
     )
     decoders = [row.state.decoder for row in rows]
     batch = join(decoders)
-    images = (runtime.decode_first if starts_video else runtime.decode)(z, references, batch).cpu().numpy()
+    images: list[NDArray[np.uint8]] = []
+    for latents in z.split(runtime.decode_latents or block, dim=2):
+        if not any(row.is_wanted for row in rows):
+            break
+        decode = runtime.decode_first if starts_video and not images else runtime.decode
+        images.append(decode(latents, references, batch).cpu().numpy())
+    if not images:
+        return
     part_(batch, decoders)
-    for row, own, pictures in zip(rows, z.split(1), images, strict=True):
+    z = z[:, :, : len(images) * (runtime.decode_latents or block)]
+    for row, own, pictures in zip(rows, z.split(1), np.concatenate(images, 1), strict=True):
         row.deliver(own, pictures)

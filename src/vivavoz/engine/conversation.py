@@ -30,7 +30,7 @@ from vivavoz.flow.schedule import flow_times
 from vivavoz.generator.state import GeneratorState
 from vivavoz.media.image import Pixels
 from vivavoz.nn.stream import StreamState
-from vivavoz.presets import SamplingConfig
+from vivavoz.presets import Preset, SamplingConfig
 from vivavoz.timing import FRAME_RATE, frame_time, frames_of_latents
 from vivavoz.vae.vae import DecoderState, References
 
@@ -87,11 +87,7 @@ class Conversation:
         controls: Wishes | None,
     ) -> None:
         config = model.preset.generator
-        if sampling.block_latents > config.block_latents:
-            raise ConfigError(
-                f"block_latents is {sampling.block_latents}, but the {model.preset.name} preset makes blocks of at most "
-                f"{config.block_latents}: lower it"
-            )
+        _check_block(sampling, model.preset)
         if not 0 <= seed < _NUM_SEEDS:
             raise ConfigError(f"seed is {seed}, expected a whole number from 0 to 2**63 - 1: choose another")
         self.sampling = sampling
@@ -100,12 +96,11 @@ class Conversation:
         self._config = config
         self._controls: Wishes | None = None
         self.controls = controls
-        # Of the caller's thread.
-        self._resampler = StreamingResampler(sample_rate_hz, num_channels)
         self._sample_rate_hz = sample_rate_hz
-        self._num_pushed = 0
-        # Of both, behind the lock. What was said between two interruptions is an utterance, with a count of its own.
+        # Of both threads, behind the lock. What was said between two interruptions is an utterance, with a count of its own.
         self._lock = threading.Lock()
+        self._resampler = StreamingResampler(sample_rate_hz, num_channels)
+        self._num_pushed = 0
         self._is_closed = False
         self._samples = SampleQueue()
         self._ready: deque[Frame] = deque()
@@ -115,6 +110,7 @@ class Conversation:
         self._num_frames = 0
         self._num_frames_due: int | None = None
         self._index = 0
+        self._num_unwanted = 0
         # Of the maker's thread.
         self._heard_utterance = 0
         self.features: list[Tensor] = []
@@ -164,14 +160,34 @@ class Conversation:
         kept = self._controls if isinstance(self._controls, StreamControls) else StreamControls()
         self.controls = replace(kept, **{name: wish for name, wish in wishes.items() if wish is not ...})  # type: ignore[arg-type]
 
-    def use_steps(self, num_steps: int) -> None:
-        """Euler steps per block from the next block on: fewer are faster and coarser. Raises `ConfigError` below 1.
+    def use(self, *, num_steps: int, block_latents: int) -> None:
+        """From the next block on: Euler steps per block, of which fewer are faster and coarser, and latents per block, of which
+        more cost less and react later. For the maker's thread.
 
-        For the maker's thread.
+        Raises:
+            ConfigError: steps below 1, or blocks that the preset does not make.
         """
         if num_steps != self.sampling.num_steps:
-            self.sampling = replace(self.sampling, num_steps=num_steps)
-            self._keep_times(self.sampling)
+            self._keep_times(replace(self.sampling, num_steps=num_steps))
+        if (num_steps, block_latents) != (self.sampling.num_steps, self.sampling.block_latents):
+            sampling = replace(self.sampling, num_steps=num_steps, block_latents=block_latents)
+            _check_block(sampling, self._model.preset)
+            self.sampling = sampling
+
+    def skip(self, num_frames: int) -> None:
+        """Leave out the next pictures: their sound is heard, and they are counted, but they are not made. For the maker's thread.
+
+        The generator goes on from the last block it made, so the face jumps over them; the lips are right from the first picture.
+
+        Raises:
+            AudioError: sound of the next block has been heard already.
+        """
+        if num_frames and self.features and self.is_wanted:
+            raise AudioError("pictures whose sound has been heard cannot be left out; skip them before their sound is pushed")
+        with self._lock:
+            self._num_unwanted += num_frames
+            self._num_frames += num_frames
+            self._index += num_frames
 
     @torch.inference_mode()
     def _keep_times(self, sampling: SamplingConfig) -> None:
@@ -183,10 +199,10 @@ class Conversation:
         """Drop all sound that has not become pictures, and all pictures not taken; the stream, also a flushed one, goes on.
 
         What is pushed next is heard as after silence. The generator goes on from the last block it made, so the face does, but
-        for a jump over the dropped pictures.
+        for a jump over the dropped pictures. A block that is being made is given up as soon as that leaves nothing half done.
         """
-        self._resampler.reset()
         with self._lock:
+            self._resampler.reset()
             time = Fraction(self._num_pushed, self._sample_rate_hz)
             dropped = Interruption(
                 num_frames=len(self._ready),
@@ -195,7 +211,7 @@ class Conversation:
             )
             self._utterance += 1
             self._utterance_start_s = time
-            self._num_samples = self._num_frames = 0
+            self._num_samples = self._num_frames = self._num_unwanted = 0
             self._num_frames_due = None
             self._samples = SampleQueue()
             self._ready.clear()
@@ -223,8 +239,8 @@ class Conversation:
         if self._is_closed:
             raise AudioError("sound was pushed to a stream that is closed; open another with avatar.stream()")
         chunk = np.asarray(chunk)
-        samples = self._resampler.push(chunk)
         with self._lock:
+            samples = self._resampler.push(chunk)
             self._num_pushed += len(chunk)
             self._samples.push(samples)
             self._num_samples += len(samples)
@@ -246,15 +262,20 @@ class Conversation:
         return self.num_latents == 0
 
     @property
+    def is_wanted(self) -> bool:
+        """Whether what was heard last is still to be shown: not after an interruption."""
+        return self._heard_utterance == self._utterance and not self._is_closed
+
+    @property
     def has_heard(self) -> bool:
         """Whether all of the next block's features are there, and still wanted."""
-        wanted = self._heard_utterance == self._utterance and not self._is_closed
-        return wanted and len(self.features) == self.sampling.block_latents
+        return self.is_wanted and len(self.features) >= self.sampling.block_latents
 
     def next_sound(self) -> NDArray[np.float32] | None:
         """The samples `(N,)` that the next latent still needs, once they are there; None when the next block needs no more.
 
-        Always pieces of one latent frame, whatever the chunks, so that the same numbers come out to the last bit.
+        Always pieces of one latent frame, whatever the chunks, so that the same numbers come out to the last bit. Pictures that
+        are left out come first, in a piece of their own; `hear` has to be told what was made of each piece.
         """
         heard = self.state.audio
         with self._lock:
@@ -264,18 +285,28 @@ class Conversation:
                 with torch.inference_mode():
                     heard.reset_()
             is_over = self._num_frames_due is not None and self._num_frames >= self._num_frames_due
-            if self._is_closed or is_over or len(self.features) == self.sampling.block_latents:
+            if self._is_closed or is_over or len(self.features) >= self.sampling.block_latents:
                 return None
             latent = self.num_latents + len(self.features)
-            num_frames = heard.num_frames + frames_of_latents(latent + 1) - frames_of_latents(latent)
+            num_wanted = frames_of_latents(latent + 1) - frames_of_latents(latent)
+            num_frames = heard.num_frames + (self._num_unwanted or num_wanted)
             num_samples = samples_needed(num_frames) - heard.mel.num_samples
             if self._num_frames_due is not None:
                 self._samples.push(np.zeros(max(0, num_samples - len(self._samples)), np.float32))
             return self._samples.pop(num_samples)
 
+    def hear(self, features: Tensor) -> None:
+        """Take the features `(1, pictures, D)` of the piece that `next_sound` gave last."""
+        with self._lock:
+            if self._num_unwanted:
+                self._num_unwanted = 0
+            else:
+                self.features.append(features)
+
     def deliver(self, z: Tensor, images: NDArray[np.uint8]) -> None:
-        """Take the block made of `features`: latents `(1, C, k, h, w)` and pictures `(T, H, W, 3)`."""
-        self.features.clear()
+        """Take the block made of the first `features`: latents `(1, C, k, h, w)` and pictures `(T, H, W, 3)`, which are of no
+        interest after an interruption and may then be missing."""
+        del self.features[: z.shape[2]]
         self.uncommitted = z
         self.num_latents += z.shape[2]
         with self._lock:
@@ -287,6 +318,14 @@ class Conversation:
                 self._ready.append(Frame(image=image, index=self._index, time=time))
                 self._num_frames += 1
                 self._index += 1
+
+
+def _check_block(sampling: SamplingConfig, preset: Preset) -> None:
+    most = preset.generator.block_latents
+    if sampling.block_latents > most:
+        raise ConfigError(
+            f"block_latents is {sampling.block_latents}, but the {preset.name} preset makes blocks of at most {most}: lower it"
+        )
 
 
 def _start(model: Model, references: References, sampling: SamplingConfig) -> ConversationState:

@@ -51,10 +51,12 @@ class Runtime:
     """`Generator.write_context`."""
     decode_first: DecodeStep
     """`decode_pictures` of a video's first block, whose first latent is one picture."""
-    decode: DecodeStep
-    """`decode_pictures` of every later block."""
     batch_size: Callable[[int], int]
     """Of so many rows, how many to run as one batch, at least 1."""
+    decode: DecodeStep
+    """`decode_pictures` of every later block, and of the first one's other latents where `decode_latents` divides it."""
+    decode_latents: int | None = None
+    """Latents that are decoded at once; None: those of a block."""
     denoise: DenoiseStep | None = None
     """`engine.denoise.denoise` as one step, where a runtime has more to offer than its velocities one by one."""
 
@@ -143,12 +145,11 @@ def cpu_runtime(model: Model) -> Runtime:
     def decode(z: Tensor, references: References, state: DecoderState) -> Tensor:
         assert references.photos is not None, "a stream has a portrait at least"
         photos = photos_in_8_bits(references.photos)
-        # A latent at a time: its features stay in the cache, those of a block do not.
-        latents = z.to(model.vae.d1.conv_in.weight.dtype).split(1, dim=2)
-        parts = [compose_in_8_bits(model.vae.warp_fields(latent, references, state).float(), photos) for latent in latents]
-        return torch.cat(parts, dim=1)
+        latents = z.to(model.vae.d1.conv_in.weight.dtype)
+        return compose_in_8_bits(model.vae.warp_fields(latents, references, state).float(), photos)
 
-    return replace(eager_runtime(model), name="cpu", decode_first=decode, decode=decode)
+    # A latent at a time: its features stay in the cache, those of a block do not.
+    return replace(eager_runtime(model), name="cpu", decode_first=decode, decode=decode, decode_latents=1)
 
 
 def compiled_runtime(model: Model) -> Runtime:

@@ -37,13 +37,14 @@ def load(
         runtime: see `Model.use_runtime`.
 
     Raises:
-        ConfigError: neither a preset nor a folder.
+        ConfigError: neither a preset nor a folder, or no such device.
         WeightsError: weights that are not there, damaged, of another format version, or not of their own preset's shapes.
     """
     folder = find_weights(name_or_path)
     preset = read_preset(folder)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    check_device(device)
     dtype = dtype or torch.float32
     # On the meta device nothing is drawn only to be overwritten. Hearing is small, and its tables are not among the weights.
     with torch.device("meta"):
@@ -55,6 +56,17 @@ def load(
     model.eval().to(device)
     model.use_runtime(runtime)
     return model
+
+
+def check_device(device: torch.device | str) -> None:
+    """Raise `ConfigError` where this machine cannot compute on a device."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
+        reason = " ".join(str(error).split())[:120]
+        raise ConfigError(
+            f"cannot compute on {str(device)!r} ({reason}); expected a device of this machine, such as cpu"
+        ) from error
 
 
 def save_model(model: Model, folder: str | os.PathLike[str], dtype: torch.dtype = torch.bfloat16) -> None:

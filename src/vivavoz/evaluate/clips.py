@@ -24,7 +24,7 @@ from vivavoz.data.shards.clip import SIZES_PX
 from vivavoz.data.shards.codec import decode_arrays, decode_frames
 from vivavoz.data.shards.manifest import Manifest, StoredClip
 from vivavoz.data.shards.storage import join, read_bytes
-from vivavoz.errors import DataError
+from vivavoz.errors import ConfigError, DataError
 from vivavoz.evaluate.fidelity import Comparison, compare, mouth_region, pooled, rebuild, to_video
 from vivavoz.evaluate.kept import Keep, keep_nothing
 from vivavoz.evaluate.material import spread
@@ -51,6 +51,13 @@ class ClipsConfig:
     reference_counts: tuple[int, ...] = (1, 2, 3)
     num_samples: int = 4
     """Clips of which one frame is kept to look at."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be rebuilt."""
+        if self.num_clips < 1 or self.num_frames < 1 or self.num_frames % 4 != 1:
+            raise ConfigError(
+                f"got {self.num_clips} clips of {self.num_frames} frames, expected at least one, of 1 + 4n frames (1, 5, 9, ...)"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -116,4 +116,4 @@ def mouth_region(landmarks: NDArray[np.float32], size: int) -> NDArray[np.uint8]
 
 def to_video(images: NDArray[np.uint8]) -> Tensor:
     """(T, H, W, 3) uint8 -> (1, 3, T, H, W) float32 in [-1, 1]."""
-    return (torch.from_numpy(np.ascontiguousarray(images)).permute(3, 0, 1, 2).float() / 127.5 - 1)[None]
+    return (torch.tensor(images).permute(3, 0, 1, 2).float() / 127.5 - 1)[None]

@@ -77,7 +77,7 @@ def evaluate_states(
 ) -> StatesResult:
     """Change states in mid-stream, and look how soon it shows.
 
-    Somebody who speaks hears a recording; listening and being idle is tried in silence, as is beginning to speak.
+    Somebody who speaks, before the change or after it, hears a recording; from listening to idle is tried in silence.
     """
     block = model.preset.sampling.block_latents
     start = frames_of_latents(config.blocks_before * block)
@@ -90,7 +90,7 @@ def evaluate_states(
         levels: list[tuple[float, ...]] = []
         for i, portrait in enumerate(material.portraits[:count]):
             sound = np.zeros(stop * SAMPLES_PER_FRAME, np.float32)
-            if before == "speaking":
+            if "speaking" in (before, after):
                 sound = np.resize(pick(material.speeches, i).samples, len(sound))
             wishes = (StreamControls(state=before), _change(before, after, start))
             part = partial(_part, model, portrait, sound, config.seed + i, range(start, stop), wishes, config.size, find)

@@ -23,7 +23,7 @@ from vivavoz.serve.protocol import ErrorInfo, SessionControls, SessionInfo, Sess
 from vivavoz.serve.realtime import serve_socket
 from vivavoz.serve.session import LiveSession
 from vivavoz.serve.settings import ServeSettings
-from vivavoz.serve.voices import Voice
+from vivavoz.serve.voices import Voice, VoiceList
 from vivavoz.serve.web import add_page
 from vivavoz.serve.webrtc import PeerOutlet, ice_link, parse_ice_servers
 
@@ -180,6 +180,11 @@ def make_app(
     async def metrics() -> Response:
         """For Prometheus."""
         return Response(house.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    @app.get("/v1/voices", tags=["sessions"], responses=_ERRORS, dependencies=[Depends(enter)])
+    async def voices() -> VoiceList:
+        """What `voice` of a session may be."""
+        return await house.voice.choices()
 
     @app.post("/v1/avatars", status_code=201, tags=["avatars"], responses=_ERRORS, dependencies=[Depends(enter_often)])
     async def add_avatar(images: Annotated[list[UploadFile], File()], crop: Annotated[CropMode, Form()] = "auto") -> AvatarInfo:

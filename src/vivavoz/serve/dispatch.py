@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from vivavoz.errors import ProtocolError, ServeError, VivavozError
 from vivavoz.serve import protocol
+from vivavoz.serve.outlet import Outlet
 from vivavoz.serve.protocol import ErrorEvent, ErrorInfo
-from vivavoz.serve.session import LiveSession, Outlet
+from vivavoz.serve.session import LiveSession
 from vivavoz.serve.wire import decode_sound, parse_client_event
 
 

@@ -14,8 +14,8 @@ import numpy as np
 from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace
 
+from vivavoz.serve.moments import Moment
 from vivavoz.serve.sound import SAMPLES_PER_MOMENT, SOUND_RATE_HZ
-from vivavoz.serve.timeline import Moment
 from vivavoz.timing import FRAME_RATE
 
 MIME = 'video/mp4; codecs="avc1.42c01f, mp4a.40.2"'

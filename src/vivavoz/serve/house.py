@@ -214,4 +214,5 @@ class House:
             for kept in list(self.avatars.values()):
                 if now_s - kept.used_at_s > settings.avatar_ttl_s:
                     self.avatars.pop(kept.id, None)
+            self.metrics.count_levels(session.timeline.level for session in self.sessions.values())
             self.metrics.avatars.set(len(self.avatars))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter as Counted
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from vivavoz.serve.timeline import Timeline
@@ -26,6 +29,12 @@ class ServerMetrics:
         self.steps = Gauge(
             "vivavoz_steps", "Denoising steps per block, of the session that reported last", registry=self.registry
         )
+        self.levels = Gauge(
+            "vivavoz_sessions_at_level",
+            "Sessions by what they give up for speed: 0 nothing, then fewer steps, then larger blocks",
+            ["level"],
+            registry=self.registry,
+        )
         self.block_s = Histogram(
             "vivavoz_block_seconds", "Time to a block, from when it was wanted", buckets=_SECONDS, registry=self.registry
         )
@@ -40,6 +49,12 @@ class ServerMetrics:
         self.steps.set(timeline.num_steps)
         if played[0]:
             self.block_s.observe(timeline.block_s)
+
+    def count_levels(self, levels: Iterable[int]) -> None:
+        """Set how many sessions are at each level."""
+        self.levels.clear()
+        for level, number in Counted(levels).items():
+            self.levels.labels(level).set(number)
 
     def text(self) -> bytes:
         """As Prometheus reads it."""

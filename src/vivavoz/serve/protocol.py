@@ -104,6 +104,11 @@ class SessionMetrics(Strict):
     num_repeated: int
     num_skipped: int
     num_steps: int
+    """Denoising steps of a block."""
+    block_latents: int
+    """Latents of a block; each lasts 160 ms."""
+    level: int
+    """What is given up because the machine is too slow: 0 nothing, 1 and more fewer steps, then larger blocks."""
 
 
 class _ClientEvent(Strict):

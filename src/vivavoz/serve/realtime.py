@@ -14,6 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from vivavoz.serve.dispatch import handle
 from vivavoz.serve.fragmented import MIME, FragmentedMP4
 from vivavoz.serve.metrics import ServerMetrics
+from vivavoz.serve.moments import Moment
 from vivavoz.serve.protocol import (
     Output,
     OutputDropped,
@@ -24,7 +25,6 @@ from vivavoz.serve.protocol import (
     SessionCreated,
 )
 from vivavoz.serve.session import LiveSession
-from vivavoz.serve.timeline import Moment
 from vivavoz.serve.wire import encode_bytes
 from vivavoz.timing import FRAME_RATE
 

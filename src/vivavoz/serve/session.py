@@ -14,12 +14,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
-from typing import Protocol
 
 from vivavoz.engine.avatar import Avatar
 from vivavoz.engine.controls import State, StreamControls
 from vivavoz.serve.hearing import Hearing
 from vivavoz.serve.metrics import ServerMetrics
+from vivavoz.serve.moments import Moment
+from vivavoz.serve.outlet import Outlet
 from vivavoz.serve.protocol import (
     AvatarStateChanged,
     ErrorEvent,
@@ -39,26 +40,13 @@ from vivavoz.serve.settings import ServeSettings
 from vivavoz.serve.sound import SOUND_RATE_HZ, Pcm
 from vivavoz.serve.speaker import Speaker
 from vivavoz.serve.studio import Seat, Studio
-from vivavoz.serve.timeline import Moment, Timeline
+from vivavoz.serve.timeline import Timeline
 from vivavoz.serve.voices import Voice
 from vivavoz.timing import FRAME_RATE
 
 Clock = Callable[[], float]
 
 logger = logging.getLogger(__name__)
-
-
-class Outlet(Protocol):
-    """Where a session's moments and events go: a WebSocket, a peer connection. Its methods must not wait."""
-
-    def show(self, moment: Moment) -> None:
-        """40 ms of picture and sound."""
-
-    def tell(self, event: ServerEvent) -> None:
-        """Something happened."""
-
-    def flush(self) -> None:
-        """Drop what is buffered: the avatar was interrupted."""
 
 
 class LiveSession:
@@ -89,9 +77,14 @@ class LiveSession:
         self._studio = studio
         self._settings = settings
         self._metrics = metrics
+        usual, most = settings.block_latents, min(settings.slow_block_latents, avatar.model.preset.generator.block_latents)
+        # A compiled model takes a minute for every size of block that it has not made before.
+        is_fixed = avatar.model.runtime.name == "compiled"
         self.timeline = Timeline(
-            block_latents=settings.block_latents,
+            block_latents=usual,
             num_steps=avatar.model.preset.sampling.num_steps,
+            quick_block_latents=usual if is_fixed else 1,
+            slow_block_latents=usual if is_fixed else most,
             jitter_s=settings.speech_jitter_ms / 1000,
         )
         self._speaker = Speaker(self.timeline, voice=voice, settings=settings, clock=clock, tell=self.tell, wake=studio.wake)
@@ -224,6 +217,9 @@ class LiveSession:
         for outlet in list(self._outlets):
             outlet.flush()
         self.tell(OutputFlush(time_ms=self._num_shown * 1000 // FRAME_RATE))
+        if self._seat is not None:
+            # Before the timeline is: it will interrupt the stream again, where that is to begin.
+            self._seat.stream.interrupt()
         self._speaker.interrupt()
         self._studio.wake()
         self._metrics.interrupts.inc()
@@ -291,6 +287,8 @@ class LiveSession:
             num_repeated=timeline.num_repeated,
             num_skipped=timeline.num_skipped,
             num_steps=timeline.num_steps,
+            block_latents=timeline.block_latents,
+            level=timeline.level,
         )
 
     async def close(self, reason: str = "closed") -> None:

@@ -44,6 +44,8 @@ class ServeSettings:
     """side of the video in pixels, 256, 384 or 512 for example; 0: the preset's"""
     block_latents: int = 1
     """latent frames made together: 1 reacts soonest, 4 costs least"""
+    slow_block_latents: int = 2
+    """latent frames made together when the machine is too slow; 1: never more than usual"""
     speech_jitter_ms: int = 80
     """how unevenly sound may come in real time without gaps in the avatar's speech"""
     max_sessions: int = 4
@@ -76,6 +78,8 @@ class ServeSettings:
     """its key"""
     speech_model: str = "tts-1"
     """its model"""
+    speech_voices: str = ""
+    """voices of the speech endpoint that clients are told of beside `voice`, separated by commas"""
     ice_servers: str = ""
     """STUN and TURN servers, separated by commas: stun:HOST:PORT, turn:USER:PASSWORD@HOST:PORT"""
     allowed_origins: str = ""
@@ -91,8 +95,9 @@ class ServeSettings:
     """GPUs that Ray sets aside for each"""
 
     def __post_init__(self) -> None:
-        if self.block_latents not in BLOCK_SIZES:
-            raise ConfigError(f"block_latents is {self.block_latents}, expected one of {BLOCK_SIZES}: choose one of these")
+        for name in ("block_latents", "slow_block_latents"):
+            if getattr(self, name) not in BLOCK_SIZES:
+                raise ConfigError(f"{name} is {getattr(self, name)}, expected one of {BLOCK_SIZES}: choose one of these")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, int | float) and not isinstance(value, bool) and value < 0:

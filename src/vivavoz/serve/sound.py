@@ -144,6 +144,13 @@ class SpeechQueue:
                 break
         return sound
 
+    def lasts(self, num_samples: int, now_s: float) -> bool:
+        """Whether `take` would give so many samples without a gap in what is being said."""
+        waiting = next((utterance for utterance in self.utterances if utterance.num_waiting), None)
+        if waiting is None or waiting.is_complete or not self._may_start(waiting, now_s):
+            return True
+        return waiting.num_waiting >= num_samples
+
     def clear(self) -> list[Utterance]:
         """Forget everything; the utterances that were not over."""
         dropped, self.utterances = self.utterances, []

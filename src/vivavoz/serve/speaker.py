@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from vivavoz.errors import ServeError, VivavozError
+from vivavoz.serve.moments import SpeechEvent
 from vivavoz.serve.protocol import (
     ErrorEvent,
     ErrorInfo,
@@ -19,7 +20,7 @@ from vivavoz.serve.protocol import (
 )
 from vivavoz.serve.settings import ServeSettings
 from vivavoz.serve.sound import Pcm, RateConverter
-from vivavoz.serve.timeline import SpeechEvent, Timeline
+from vivavoz.serve.timeline import Timeline
 from vivavoz.serve.voices import Voice
 
 _STATUS: dict[str, Literal["in_progress", "completed", "cancelled"]] = {

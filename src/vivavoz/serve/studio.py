@@ -5,6 +5,8 @@ Where rows are faster together, all sessions that want a block get theirs in one
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections import deque
@@ -17,8 +19,12 @@ from vivavoz.engine.avatar import Avatar
 from vivavoz.engine.controls import StreamControls
 from vivavoz.engine.model import Model
 from vivavoz.engine.pool import PooledStream, StreamPool
+from vivavoz.serve.moments import Order
 from vivavoz.serve.sound import SOUND_RATE_HZ
-from vivavoz.serve.timeline import Order, Timeline
+from vivavoz.serve.timeline import Timeline
+
+_NICER = 5
+"""By how much the thread gives way."""
 
 Result = TypeVar("Result")
 
@@ -110,6 +116,7 @@ class Studio:
         self._seats.clear()
 
     def _work(self) -> None:
+        _give_way()
         while not self._is_closed:
             if self._jobs:
                 _settle(*self._jobs.popleft())
@@ -147,7 +154,8 @@ class Studio:
     def _prepare(self, seat: Seat, order: Order) -> None:
         if order.restarts:
             seat.stream.interrupt()
-        seat.stream.use_steps(order.num_steps)
+        seat.stream.use(num_steps=order.num_steps, block_latents=order.block_latents)
+        seat.stream.skip(order.num_skipped)
         if self._model.preset.generator.controls:
             seat.stream.controls = replace(seat.wishes, state=order.state)
         seat.stream.push(order.sound)
@@ -158,6 +166,13 @@ class Studio:
                 return
             wanted_in_s = min((seat.timeline.wanted_in_s(self._clock()) for seat in self._seats), default=None)
             self._changed.wait(None if wanted_in_s is None else min(wanted_in_s, 1.0))
+
+
+def _give_way() -> None:
+    """Let this thread, and those it starts, run when others of the machine need not: late pictures are repeated, but sound and
+    what is sent to clients must be on time. On Linux, where threads have priorities of their own."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + _NICER)
 
 
 def _settle(future: Future[Any], job: Callable[[], Any]) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -20,72 +19,46 @@ import numpy as np
 from vivavoz.audio.alignment import samples_needed
 from vivavoz.engine.controls import State
 from vivavoz.media.image import Pixels
+from vivavoz.serve.ladder import Ladder, rungs
+from vivavoz.serve.moments import Moment, Order, SpeechEvent
+from vivavoz.serve.pace import Pace
 from vivavoz.serve.sound import SAMPLES_PER_MOMENT, SOUND_RATE_HZ, Pcm, SpeechQueue, Utterance
 from vivavoz.timing import FRAME_RATE, FRAMES_PER_LATENT, SAMPLE_RATE_HZ, frames_of_latents
 
 MOMENT_S = 1 / FRAME_RATE
+LATENT_S = FRAMES_PER_LATENT * MOMENT_S
 
 _GUARD_SAMPLES = SOUND_RATE_HZ * 3 // 1000
 """Beyond what hearing needs: the reach of the resampler's filter."""
 _FADE_SAMPLES = SOUND_RATE_HZ // 200
 """Sound that is cut off fades within 5 ms."""
-_FIRST_GUESS_S = 0.12
 _MAX_LEAD_S = 1.5
 _STALL_MOMENTS = FRAME_RATE
 """A clock that stood still for longer goes on from where it stood, and does not rush."""
-_CALM_S = 20.0
-"""Time without a late picture after which one more step per block is tried."""
-_PATIENCE_S = 1.0
-"""Time from one step less per block to the next."""
+_MOST_SKIPPED = FRAME_RATE
+"""Pictures that are left out at most with their sound still heard; hearing more of it would only make things later."""
 _NO_SOUND = np.zeros(0, np.int16)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Moment:
-    """What is shown and heard for 40 ms."""
-
-    index: int
-    """0 for the session's first."""
-    image: Pixels
-    sound: Pcm
-    """`(960,)` at 24 kHz."""
-    state: State
-    is_repeat: bool
-    """Whether the picture is the one before, for want of its own."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Order:
-    """A block of pictures to be made."""
-
-    restarts: bool
-    """Whether the stream is to be interrupted first: the sound then begins with the block's first picture."""
-    sound: Pcm
-    """To be pushed."""
-    state: State
-    num_steps: int
-    epoch: int
-    """Counts interruptions: pictures of an earlier epoch are not shown."""
-    wanted_at_s: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SpeechEvent:
-    """Something that happened to an utterance."""
-
-    id: str
-    kind: Literal["started", "finished", "cancelled"]
-    played_s: float
 
 
 class Timeline:
     """A session's sound and pictures, past the queue and before the transports. Safe to use from several threads."""
 
-    def __init__(self, *, block_latents: int, num_steps: int, jitter_s: float = 0.08) -> None:
-        self._block_latents = block_latents
+    def __init__(
+        self,
+        *,
+        block_latents: int,
+        num_steps: int,
+        quick_block_latents: int | None = None,
+        slow_block_latents: int | None = None,
+        jitter_s: float = 0.08,
+    ) -> None:
+        """`block_latents` and `num_steps` are the usual ones. `quick_block_latents`: of the first block after an interruption;
+        `slow_block_latents`: the most when the machine is too slow. None: always the usual ones."""
+        self._quick_latents = quick_block_latents or block_latents
+        self._ladder = Ladder(rungs(num_steps, block_latents, slow_block_latents or block_latents))
         self._lock = threading.Lock()
         # Sound is taken in pieces as long as a block, so a slow sender has to be ahead by one.
-        self._queue = SpeechQueue(block_latents * FRAMES_PER_LATENT * MOMENT_S + jitter_s)
+        self._queue = SpeechQueue(block_latents * LATENT_S + jitter_s)
         # Sound that is placed: `_sound` is not yet played, from sample `_base` of the timeline on; `_unheard` is not yet pushed
         # to the stream. Both end where no more is placed.
         self._base = 0
@@ -102,10 +75,9 @@ class Timeline:
         self._stopped_at_s: float | None = None
         self._epoch = 0
         self._is_interrupted = False
-        # How fast things went lately.
-        self._durations_s: deque[float] = deque([_FIRST_GUESS_S], maxlen=8)
-        self._delivered_at_s = self._late_at_s = self._fewer_at_s = float("-inf")
-        self._most_steps = self.num_steps = num_steps
+        self._pace = Pace(block_latents)
+        self._last_latents = block_latents
+        self._delivered_at_s = float("-inf")
         self._state_wish: State | None = None
         self._is_listening = False
         self.num_repeated = 0
@@ -162,9 +134,24 @@ class Timeline:
             return bool(self._queue.utterances)
 
     @property
+    def level(self) -> int:
+        """How much is given up for speed; 0 is nothing."""
+        return self._ladder.level
+
+    @property
+    def num_steps(self) -> int:
+        """Euler steps of a block."""
+        return self._ladder.rung.num_steps
+
+    @property
+    def block_latents(self) -> int:
+        """Latents of a block."""
+        return self._ladder.rung.block_latents
+
+    @property
     def lead_s(self) -> float:
         """How long before its moment a block is begun."""
-        return min(_MAX_LEAD_S, 1.25 * max(self._durations_s) + MOMENT_S)
+        return min(_MAX_LEAD_S, 1.25 * self._pace.wait_s(self.block_latents) + MOMENT_S)
 
     @property
     def is_running(self) -> bool:
@@ -210,35 +197,41 @@ class Timeline:
                 return None
             is_at_once = self._zero_s is None or self._is_interrupted
             wanted_at_s = max(self._delivered_at_s, now_s if is_at_once else now_s + min(0.0, self._slack_s(now_s)))
-            restarts = self._is_interrupted or self._is_hopeless(now_s)
+            restarts, num_skipped = self._is_interrupted, 0
             if restarts:
-                self._restart(now_s)
-            num_frames = self._block_frames() + self._num_run
-            num_needed = -(-samples_needed(num_frames) * SOUND_RATE_HZ // SAMPLE_RATE_HZ) + _GUARD_SAMPLES
-            end = (self._to_make - self._num_run) * SAMPLES_PER_MOMENT + num_needed
+                self._go_back(now_s)
+            elif self._zero_s is not None and (num_skipped := self._soonest(now_s) - self._to_make) > 0:
+                restarts = self._go_ahead(num_skipped, now_s)
+            num_skipped = 0 if restarts else max(0, num_skipped)
+            block_latents = self._last_latents = self._quick_latents if restarts else self._next_latents(now_s)
+            end = self._sound_needed(block_latents)
             self._place_until(end, now_s)
-            num_placed_beyond = self._base + len(self._sound) - end
+            num_placed_beyond = self._placed - end
             cut = len(self._unheard) - num_placed_beyond
             sound, self._unheard = self._unheard[:cut], self._unheard[cut:]
             return Order(
                 restarts=restarts,
+                num_skipped=num_skipped,
                 sound=sound,
                 state=self._next_state(),
                 num_steps=self.num_steps,
+                block_latents=block_latents,
                 epoch=self._epoch,
                 wanted_at_s=wanted_at_s,
+                ordered_at_s=now_s,
             )
 
     def deliver(self, order: Order, images: Sequence[Pixels], now_s: float) -> None:
-        """The pictures of `order`, in order."""
+        """The pictures of `order`, in order; none of a block that was given up because of an interruption."""
         with self._lock:
             first = self._to_make
             self._to_make += len(images)
             self._num_run += len(images)
             self._is_first_block = self._is_first_block and not images
             self.block_s = now_s - order.wanted_at_s
-            self._durations_s.append(self.block_s)
             self._delivered_at_s = now_s
+            if images:
+                self._pace.was(order.block_latents, wait_s=self.block_s, making_s=now_s - order.ordered_at_s)
             if order.epoch != self._epoch:
                 return  # made for speech that was interrupted meanwhile
             for index, image in enumerate(images, first):
@@ -246,12 +239,11 @@ class Timeline:
                     self._ready.append((index, image, order.state))
                 else:
                     self.num_late += 1
-                    self._was_late(now_s)
+                    if not order.restarts:  # whose start is the soonest there can be
+                        self._ladder.was_late(now_s)
             if self._zero_s is None and len(self._ready) * MOMENT_S >= self.lead_s:
                 self._zero_s = now_s
-            if now_s - self._late_at_s > _CALM_S and self.num_steps < self._most_steps:
-                self.num_steps += 1
-                self._late_at_s = now_s
+            self._ladder.went_well(now_s, busy=self._pace.making_s(self.block_latents) / (self.block_latents * LATENT_S))
 
     # What the transports get
 
@@ -292,46 +284,68 @@ class Timeline:
             return 0.0
         return max(0.0, self._slack_s(now_s))
 
-    def _block_frames(self) -> int:
-        return frames_of_latents(self._block_latents) if self._is_first_block else self._block_latents * FRAMES_PER_LATENT
+    @property
+    def _placed(self) -> int:
+        """Sample of the timeline up to which it is decided what is heard."""
+        return self._base + len(self._sound)
 
-    def _is_hopeless(self, now_s: float) -> bool:
-        """Whether, as things went lately, even the last picture of the next block would come too late."""
-        last = self._to_make + self._block_frames() - 1
-        return self._zero_s is not None and self._due_s(last) < now_s + min(self._durations_s)
+    def _sound_needed(self, block_latents: int) -> int:
+        """Sample of the timeline up to which the stream has to hear to make the next block."""
+        num_frames = frames_of_latents(block_latents) if self._is_first_block else block_latents * FRAMES_PER_LATENT
+        num_needed = -(-samples_needed(self._num_run + num_frames) * SOUND_RATE_HZ // SAMPLE_RATE_HZ) + _GUARD_SAMPLES
+        return (self._to_make - self._num_run) * SAMPLES_PER_MOMENT + num_needed
 
-    def _was_late(self, now_s: float) -> None:
-        """Fewer steps from the next block on; pictures are repeated in any case."""
-        self._late_at_s = now_s
-        if now_s - self._fewer_at_s > _PATIENCE_S:
-            self.num_steps = max(1, self.num_steps - 1)
-            self._fewer_at_s = now_s
+    @property
+    def _wanted_latents(self) -> int:
+        """The next block's size by speed alone: after a restart it grows again."""
+        return min(self.block_latents, 2 * self._last_latents)
 
-    def _restart(self, now_s: float) -> None:
-        """The next picture goes where it can be shown soonest: further on when pictures are late, further back when what was made
-        is no longer wanted. The stream hears the sound from there on."""
-        soonest = self._to_play
-        if self._zero_s is not None:
-            usual_s = sum(self._durations_s) / len(self._durations_s)
-            soonest = max(soonest, int((now_s - self._zero_s + usual_s) * FRAME_RATE) + 1)
-        if self._is_interrupted:
-            start = min(self._to_make, soonest)
-            self._ready = deque(entry for entry in self._ready if entry[0] < start)
-            self._sound = self._sound[: max(0, start * SAMPLES_PER_MOMENT - self._base)]
-        else:
-            start = soonest
-            self.num_skipped += start - self._to_make
-            self._was_late(now_s)
+    def _next_latents(self, now_s: float) -> int:
+        """The next block's size: not so large that speech that comes in slowly would be cut."""
+        size = self._wanted_latents
+        while size > self._quick_latents and not self._queue.lasts(self._sound_needed(size) - self._placed, now_s):
+            size //= 2
+        return size
+
+    def _soonest(self, now_s: float) -> int:
+        """The first moment that a picture can be there for, as things went lately: on an interruption if all goes well."""
+        if self._zero_s is None:
+            return self._to_play
+        pace = self._pace
+        making_s = pace.quickest_s(self._quick_latents) if self._is_interrupted else pace.making_s(self._wanted_latents)
+        return max(self._to_play, int((now_s - self._zero_s + making_s) * FRAME_RATE) + 1)
+
+    def _go_back(self, now_s: float) -> None:
+        """After an interruption: what was made for later than the next block can be shown is not wanted any more."""
+        start = self._soonest(now_s)
+        self._ready = deque(entry for entry in self._ready if entry[0] < start)
+        self._sound = self._sound[: max(0, start * SAMPLES_PER_MOMENT - self._base)]
+        self.num_skipped += max(0, start - self._to_make)
         self._is_interrupted = False
+        self._restart(start, now_s)
+
+    def _go_ahead(self, num_frames: int, now_s: float) -> bool:
+        """Leave out pictures that would come too late; whether there are so many that the stream restarts behind them."""
+        self.num_skipped += num_frames
+        if self._last_latents >= self.block_latents:  # and not while blocks grow again
+            self._ladder.was_late(now_s)
+        if num_frames > _MOST_SKIPPED:
+            self._restart(self._to_make + num_frames, now_s)
+            return True
+        self._to_make += num_frames
+        self._num_run += num_frames
+        return False
+
+    def _restart(self, start: int, now_s: float) -> None:
+        """The next picture is that of moment `start`, and the stream hears the sound from there on."""
         self._to_make, self._num_run = start, 0
         self._place_until(start * SAMPLES_PER_MOMENT, now_s)
         self._unheard = self._sound[start * SAMPLES_PER_MOMENT - self._base :]
 
     def _place_until(self, end: int, now_s: float) -> None:
         """Decide what is heard up to sample `end` of the timeline: speech that is due, or silence."""
-        at = self._base + len(self._sound)
-        if end > at:
-            piece = self._queue.take(end - at, at, now_s)
+        if end > self._placed:
+            piece = self._queue.take(end - self._placed, self._placed, now_s)
             self._sound = np.concatenate([self._sound, piece])
             self._unheard = np.concatenate([self._unheard, piece])
 

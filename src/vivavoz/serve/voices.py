@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 import httpx
@@ -12,6 +12,7 @@ import numpy as np
 
 from vivavoz.audio import espeak
 from vivavoz.errors import SpeechError
+from vivavoz.serve.protocol import Strict
 from vivavoz.serve.settings import ServeSettings
 from vivavoz.serve.sound import Pcm, RateConverter, pcm_from_bytes
 
@@ -20,8 +21,26 @@ _SENTENCE_END = re.compile(r"(?<=[.!?;:…。！？])\s+|\n+")
 _VOICE_NAME = re.compile(r"[A-Za-z0-9_-]{1,32}(\+[a-z0-9]{1,8})?")
 
 
+class VoiceList(Strict):
+    """What `voice` may be."""
+
+    usual: str
+    """Without a wish."""
+    voices: list[str]
+    """Of espeak-ng: languages, as in `en-us`."""
+    variants: list[str]
+    """What may follow a voice after a plus sign, as in `en-us+f3`; of a speech endpoint none."""
+
+
 class Voice(Protocol):
     """Speaks texts."""
+
+    async def choices(self) -> VoiceList:
+        """What there is to choose from.
+
+        Raises:
+            VivavozError: it cannot be told.
+        """
 
     def speak(self, text: str, voice: str | None) -> AsyncIterator[Pcm]:
         """Sound of `text` at `SOUND_RATE_HZ`, piece by piece, as soon as there is some; `voice` None takes the usual one.
@@ -36,6 +55,14 @@ class EspeakVoice:
 
     def __init__(self, voice: str = "en-us") -> None:
         self._voice = voice
+        self._languages: list[str] | None = None
+
+    async def choices(self) -> VoiceList:
+        """See `Voice`; the system is asked once."""
+        if self._languages is None:
+            told, _ = await asyncio.to_thread(espeak.ask, espeak.Voice(language="en-us"), [])
+            self._languages = told["languages"]
+        return VoiceList(usual=self._voice, voices=self._languages, variants=list(espeak.VARIANTS))
 
     async def speak(self, text: str, voice: str | None) -> AsyncIterator[Pcm]:
         """See `Voice`; a sentence at a time."""
@@ -53,12 +80,27 @@ class EspeakVoice:
 class EndpointVoice:
     """An OpenAI-compatible endpoint that streams PCM16 at 24 kHz."""
 
-    def __init__(self, url: str, *, key: str | None, model: str, voice: str, client: httpx.AsyncClient | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str | None,
+        model: str,
+        voice: str,
+        others: Sequence[str] = (),
+        client: httpx.AsyncClient | None = None,
+    ) -> None:
+        """`others`: voices that clients are told of beside the usual one; endpoints have no way of listing theirs."""
         self._url = url.rstrip("/") + "/audio/speech"
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._model = model
         self._voice = voice
+        self._others = others
         self._client = client or httpx.AsyncClient(timeout=30)
+
+    async def choices(self) -> VoiceList:
+        """See `Voice`."""
+        return VoiceList(usual=self._voice, voices=list(dict.fromkeys([self._voice, *self._others])), variants=[])
 
     async def speak(self, text: str, voice: str | None) -> AsyncIterator[Pcm]:
         """See `Voice`."""
@@ -83,7 +125,13 @@ def make_voice(settings: ServeSettings) -> Voice:
     """The voice that a server was told to have."""
     if settings.speech_url is None:
         return EspeakVoice(settings.voice)
-    return EndpointVoice(settings.speech_url, key=settings.speech_key, model=settings.speech_model, voice=settings.voice)
+    return EndpointVoice(
+        settings.speech_url,
+        key=settings.speech_key,
+        model=settings.speech_model,
+        voice=settings.voice,
+        others=[name.strip() for name in settings.speech_voices.split(",") if name.strip()],
+    )
 
 
 def sentences(text: str) -> list[str]:

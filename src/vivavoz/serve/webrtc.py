@@ -21,10 +21,10 @@ from aiortc.sdp import SessionDescription
 from vivavoz.errors import ConfigError, ProtocolError
 from vivavoz.serve.dispatch import handle
 from vivavoz.serve.metrics import ServerMetrics
+from vivavoz.serve.moments import Moment
 from vivavoz.serve.protocol import ServerEvent, SessionCreated
 from vivavoz.serve.session import LiveSession
 from vivavoz.serve.sound import SAMPLES_PER_MOMENT, SOUND_RATE_HZ
-from vivavoz.serve.timeline import Moment
 from vivavoz.timing import FRAME_RATE
 
 _MAX_WAITING_MOMENTS = FRAME_RATE

@@ -90,7 +90,16 @@ def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
             **others,  # type: ignore[arg-type]
         )
 
-    learning = VAETraining(loop=loop(1, 1e-3), mask_weight=4.0, paint_weight=3.0, latent_weight=3.0, freeze_e1=True)
+    learning = VAETraining(
+        loop=loop(1, 1e-3),
+        mouth_weight=16.0,
+        eye_weight=12.0,
+        iris_weight=80.0,
+        mask_weight=4.0,
+        paint_weight=4.0,
+        latent_weight=3.0,
+        freeze_e1=True,
+    )
     flows = VAEPhase(
         clips=replace(clips, reference_odds=(0.0, 1.0), deck=replace(deck, seed=1)),
         training=replace(learning, loop=loop(0.17, 1e-3), pixel_weight=0.0, paint_weight=1.0, freeze_e1=False),
@@ -108,6 +117,7 @@ def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
             choice_weight=6.0,
             bias_noise=0.5,
             joint_odds=0.75,
+            relayed_odds=0.6,
         ),
         filmed=FilmedConfig(size=size, seed=3),
     )

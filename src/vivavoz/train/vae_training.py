@@ -38,9 +38,9 @@ class VAETraining:
     joint_odds: float = 0.0
     """How often the encoder's own latents are decoded."""
     relayed_odds: float = 0.0
-    """How often, of these, only the references' latents are the encoder's own, and the frames' are labels, off by as much as
-    those of the first reference are: what a generator writes. Where all are the encoder's, the decoder learns to move little
-    by what is read badly, such as the gaze."""
+    """How often, of these, only the references' latents are the encoder's own, and the frames' are labels, off by a share of
+    what those of the first reference are: what a generator writes. Where all are the encoder's, the decoder learns to move
+    little by what is read badly, such as the gaze."""
     encoder_every: int = 0
     """The encoder learns from every n-th batch, and from those it takes part in jointly; 0: from these alone."""
     freeze_e1: bool = False
@@ -158,12 +158,14 @@ def noised(latents: Tensor, deviation: float, rng: torch.Generator) -> Tensor:
     return latents + deviation * torch.randn(latents[..., :1, :1].shape, generator=rng).to(latents)
 
 
-def relayed(target: Tensor, references: Tensor, known: Tensor) -> Tensor:
-    """Label latents of frames (P*K, C_z, N, h, w), off by what the encoder's latents of each person's first reference are.
+def relayed(target: Tensor, references: Tensor, known: Tensor, share: Tensor) -> Tensor:
+    """Label latents of frames (P*K, C_z, N, h, w), off by a share of what the encoder's latents of their
+    person's first reference are.
 
-    `references` are the encoder's and `known` the label latents of the references, (P, M, C_z, h, w) with M > 0.
+    `references` are the encoder's and `known` the label latents of the references, (P, M, C_z, h, w) with M > 0; `share`
+    (P, C_z) is in [0, 1]: a generator takes some things as the reference has them, and says others as they are.
     """
-    bias = (references[:, 0] - known[:, 0]).detach().mean(dim=(2, 3), keepdim=True)
+    bias = (references[:, 0] - known[:, 0]).detach().mean(dim=(2, 3), keepdim=True) * share[..., None, None]
     return target + bias.repeat_interleave(target.shape[0] // bias.shape[0], dim=0).unsqueeze(2)
 
 
@@ -201,7 +203,11 @@ class VAEObjective(Objective[Clips | FilmedClips]):
             losses["latent"] = latent_loss(posterior, target, settings)
             if joint:
                 is_relayed = references.num_references and float(torch.rand((), generator=step.rng)) < settings.relayed_odds
-                z = relayed(target, references.latents, known) if is_relayed else posterior.mean
+                if is_relayed:
+                    share = torch.rand(known.shape[0], known.shape[2], generator=step.rng).to(known)
+                    z = relayed(target, references.latents, known, share)
+                else:
+                    z = posterior.mean
                 z = noised(z, settings.label_noise, step.rng)
         return losses | decoder_losses(self.vae, batch, z, references, settings, self.perceptual)
 

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from tests.models import images, lively_model, play, portrait, speech, tiniest, tiniest_avatar
-from vivavoz.engine.conversation import Interruption
+from vivavoz.engine.conversation import Conversation, Interruption
 from vivavoz.engine.pool import StreamPool
+from vivavoz.errors import AudioError, ConfigError
 from vivavoz.vae.vae import DecoderState, References
 
 
@@ -92,3 +95,113 @@ def test_a_block_under_way_is_dropped_too() -> None:
     assert pool.step() == 1
     frames = stream.take()
     assert (frames[0].index, frames[0].time, len(frames)) == (0, Fraction(3, 4), 16)
+
+
+def test_a_block_that_nobody_wants_any_more_is_given_up_before_it_is_decoded() -> None:
+    """As if it had never been begun: what follows is what a stream shows that was interrupted between two blocks."""
+
+    def shown(*, mid_block: bool) -> NDArray[np.uint8]:
+        model = lively_model(tiniest())
+        pool = StreamPool(model, max_streams=1)
+        stream = pool.open(model.avatar(portrait(), crop="none"), sampling=replace(model.preset.sampling, block_latents=1))
+        velocity, num_decoded = model.runtime.velocity, []
+
+        def interrupted(*arguments: Any) -> torch.Tensor:
+            stream.interrupt()
+            return velocity(*arguments)
+
+        def decode(*arguments: Any) -> torch.Tensor:
+            num_decoded.append(1)
+            return plain.decode(*arguments)
+
+        plain = model.runtime
+        stream.push(speech(4_000))
+        pool.step()
+        stream.take()
+        model.runtime = pool._runtime = replace(plain, velocity=interrupted if mid_block else velocity, decode=decode)
+        rng = stream.rng.get_state()
+        if mid_block:
+            stream.push(speech(2_600, 1))
+            assert pool.step() == 1
+            assert (stream.take(), num_decoded) == ([], [])
+        else:
+            stream.interrupt()
+        pool._runtime = plain
+        stream.rng.set_state(rng)
+        stream.push(speech(12_000, 2))
+        while pool.step():
+            pass
+        return images(stream.take())
+
+    assert np.array_equal(shown(mid_block=True), shown(mid_block=False))
+
+
+def test_an_interrupted_block_ends_with_the_latent_that_was_being_decoded() -> None:
+    model = lively_model(tiniest())
+    plain = model.runtime
+    num_decoded: list[int] = []
+
+    def decode(z: torch.Tensor, references: References, state: DecoderState) -> torch.Tensor:
+        num_decoded.append(z.shape[2])
+        if len(num_decoded) == 2:
+            stream.interrupt()
+        return plain.decode(z, references, state)
+
+    model.runtime = replace(plain, decode_latents=1, decode=decode)
+    pool = StreamPool(model, max_streams=1)
+    stream = pool.open(model.avatar(portrait(), crop="none"))
+    stream.push(speech(16_000))
+    assert pool.step() == 1
+    assert (num_decoded, stream.take(), stream.num_latents) == ([1, 1], [], 3)
+    stream.push(speech(20_000, 1))
+    assert pool.step() == 1
+    assert (len(stream.take()), stream.num_latents, stream.state.generator.video_latents) == (16, 7, 3)
+
+
+def test_skipped_pictures_are_counted_and_their_sound_is_heard() -> None:
+    """The next picture's features are those it would have had; nothing else is made."""
+    pool = StreamPool(tiniest_avatar().model, max_streams=2)
+    sampling = replace(tiniest().sampling, block_latents=1)
+    whole, jumping = (pool.open(tiniest_avatar(), sampling=sampling) for _ in range(2))
+    heard: dict[Conversation, list[torch.Tensor]] = {whole: [], jumping: []}
+    for stream in (whole, jumping):
+        hear = stream.hear
+
+        def kept(features: torch.Tensor, stream: Conversation = stream, hear: Any = hear) -> None:
+            heard[stream].append(features)
+            hear(features)
+
+        stream.hear = kept  # type: ignore[method-assign]
+    sound = speech(20_000)
+    whole.push(sound)
+    jumping.push(sound[:3_000])
+    pool.step()
+    jumping.skip(6)
+    jumping.push(sound[3_000:])
+    while pool.step():
+        pass
+    shown = [frame.index for frame in jumping.take()]
+    assert shown == [0, *range(7, 7 + len(shown) - 1)]
+    assert [part.shape[1] for part in heard[jumping][:3]] == [1, 6, 4]
+    ours, theirs = (torch.cat(heard[stream], 1)[:, :25] for stream in (jumping, whole))
+    assert torch.allclose(ours, theirs, atol=1e-5)
+    jumping.features.append(ours)
+    with pytest.raises(AudioError, match="before their sound"):
+        jumping.skip(1)
+
+
+def test_blocks_may_change_their_size_as_they_go() -> None:
+    """Also where a window has no room for one that grew after its forerunner was given up."""
+    model = lively_model(tiniest())
+    pool = StreamPool(model, max_streams=1)
+    stream = pool.open(model.avatar(portrait(), crop="none"))
+    stream.push(speech(150_000))
+    sizes = [1, 2, 4, 1, 1, 4, 2, 1, 4, 4, 1, 2] * 2
+    for size in sizes:
+        stream.use(num_steps=2, block_latents=size)
+        assert pool.step() == 1
+        if size == 1:
+            stream.uncommitted = None  # given up
+    assert len(stream.take()) == 4 * sum(sizes) - 3
+    with pytest.raises(ConfigError, match="block_latents is 8"):
+        stream.use(num_steps=2, block_latents=8)

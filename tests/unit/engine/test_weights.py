@@ -51,6 +51,12 @@ def test_files_are_for_whom_the_umask_says(tmp_path: Path, model: Model, umask: 
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o666 & ~umask}
 
 
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(folder: Path, device: str) -> None:
+    with pytest.raises(ConfigError, match=f"cannot compute on '{device}'"):
+        load(folder, device=device)
+
+
 def test_a_loaded_model_makes_the_same_pictures(folder: Path, model: Model) -> None:
     pictures = [
         images(play(m.avatar(portrait(), crop="none").stream(), speech(5_000))) for m in (model, load(folder, device="cpu"))

@@ -8,7 +8,7 @@ from tests.unit.evaluate.material import babble, drawn_portrait
 from vivavoz.data.shards.archive import write_shard
 from vivavoz.data.shards.clip import Clip, ClipInfo
 from vivavoz.data.shards.manifest import Manifest
-from vivavoz.errors import DataError
+from vivavoz.errors import ConfigError, DataError
 from vivavoz.evaluate.clips import ClipsConfig, evaluate_clips, read_clips
 from vivavoz.train.perceptual import choose_perceptual
 from vivavoz.vae.config import tiny_vae_config
@@ -73,6 +73,8 @@ def test_copying_scores_as_copying_does(corpus):
 def test_clips_that_are_too_short_are_refused(corpus):
     with pytest.raises(DataError, match="none of 16 frames"):
         read_clips(corpus, ClipsConfig(num_frames=13, size=64))
+    with pytest.raises(ConfigError, match="got 0 clips"):
+        ClipsConfig(num_clips=0)
 
 
 def test_people_who_were_trained_on_are_taken_where_nobody_else_is_and_it_is_not_forbidden(tmp_path):

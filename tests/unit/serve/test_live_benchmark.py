@@ -38,6 +38,8 @@ def test_frames_that_are_repeated_dropped_and_late(meter: Any) -> None:
     assert meter.first_frame_s == pytest.approx(0.5)
     assert meter.intervals_ms == pytest.approx([40, 40, 60, 20, 240])
     assert meter.offsets_ms == pytest.approx([0, 0, 40, 80, 0, 0])
+    assert meter.fresh_offsets_ms == pytest.approx([0, 0, 0, 0])
+    assert meter.frozen_ms == pytest.approx([80])
     assert meter.late_ms == pytest.approx([0, 0, 0, 20, 0, 0], abs=1e-6)
     assert (meter.num_repeated, meter.num_dropped) == (2, 5)
 

@@ -15,8 +15,8 @@ from tests.serving import tone
 from vivavoz.errors import AudioError, ConfigError, RateLimitError
 from vivavoz.serve.access import RateLimit
 from vivavoz.serve.fragmented import FragmentedMP4
+from vivavoz.serve.moments import Moment
 from vivavoz.serve.sound import SAMPLES_PER_MOMENT, SOUND_RATE_HZ, RateConverter, pcm_from_bytes
-from vivavoz.serve.timeline import Moment
 from vivavoz.serve.webrtc import MomentTrack, ice_link, parse_ice_servers
 
 

@@ -11,7 +11,7 @@ from tests.serving import settings, tone
 from tests.unit.data.espeak_library import needs_espeak
 from vivavoz.errors import ConfigError, SpeechError, VivavozError
 from vivavoz.serve.sound import SOUND_RATE_HZ, Pcm
-from vivavoz.serve.voices import EndpointVoice, EspeakVoice, Voice, make_voice, sentences
+from vivavoz.serve.voices import EndpointVoice, EspeakVoice, Voice, VoiceList, make_voice, sentences
 
 
 def spoken(voice: Voice, text: str, name: str | None = None) -> list[Pcm]:
@@ -87,3 +87,16 @@ def test_names_of_voices_are_names(name: str) -> None:
 def test_settings_choose_the_voice() -> None:
     assert isinstance(make_voice(settings()), EspeakVoice)
     assert isinstance(make_voice(settings(speech_url="http://speech.test/v1")), EndpointVoice)
+
+
+def test_an_endpoint_has_the_voices_that_the_server_was_told_of() -> None:
+    voice = make_voice(settings(speech_url="http://speech.test/v1", voice="nova", speech_voices="alloy, nova ,echo,"))
+    assert asyncio.run(voice.choices()) == VoiceList(usual="nova", voices=["nova", "alloy", "echo"], variants=[])
+
+
+@needs_espeak
+def test_espeak_has_the_systems_languages_in_several_variants() -> None:
+    list_ = asyncio.run(EspeakVoice("de").choices())
+    assert list_.usual == "de"
+    assert {"de", "en-us", "fr-fr"} <= set(list_.voices)
+    assert "f3" in list_.variants

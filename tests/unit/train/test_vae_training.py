@@ -93,8 +93,9 @@ def test_relayed_latents_move_as_the_labels_do_and_are_off_as_the_reference_is()
     target, known = latents(batch.labels, 3, 3), label_references(latents, batch, 3)
     off = torch.zeros(2, 1, 64, 1, 1)
     off[0, 0, LABELS.index("yaw")], off[1, 0, LABELS.index("opening")] = 0.5, -0.25
-    read = latents.read(relayed(target, known + off, known)) - latents.read(target)
-    expected = off[:, 0, : len(LABELS), 0, 0].repeat_interleave(3, dim=0)[:, None].expand(-1, 5, -1)
+    share = torch.tensor([1.0, 0.5])[:, None].expand(-1, 64)
+    read = latents.read(relayed(target, known + off, known, share)) - latents.read(target)
+    expected = (off[:, 0, :, 0, 0] * share)[:, : len(LABELS)].repeat_interleave(3, dim=0)[:, None].expand(-1, 5, -1)
     torch.testing.assert_close(read, expected, atol=1e-5, rtol=0)
 
 

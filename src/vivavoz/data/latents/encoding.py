@@ -24,7 +24,7 @@ from vivavoz.data.shards.manifest import Manifest, Shard, StoredClip
 from vivavoz.data.shards.storage import join, read_bytes, remove_unfinished, size_of, writing_whole
 from vivavoz.data.tasks import TaskResult, run_tasks
 from vivavoz.engine.model import Model
-from vivavoz.engine.weights import CONFIG_FILE, GENERATOR_FILE, VAE_FILE, find_weights, load, read_preset
+from vivavoz.engine.weights import CONFIG_FILE, GENERATOR_FILE, VAE_FILE, check_device, find_weights, load, read_preset
 from vivavoz.errors import ConfigError, DataError
 from vivavoz.timing import FRAMES_PER_LATENT, latents_of_frames
 from vivavoz.vae.vae import VAE
@@ -86,7 +86,7 @@ def encode_corpus(
     _copy_weights(source, folder)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if ray_address is None:
-        _check_device(device)
+        check_device(device)
     tasks = [EncodeTask(name=shard.name.removesuffix(".tar"), shard=shard, info=info) for shard in manifest.shards]
     work = functools.partial(encode_shard, shards=shards, weights=source, folder=folder, device=device)
     return run_tasks(
@@ -168,14 +168,6 @@ def _seen(frames: NDArray[np.uint8], vae: VAE, size_px: int) -> Tensor:
     if pictures.shape[-1] != size_px:
         pictures = F.interpolate(pictures, (size_px, size_px), mode="area")
     return pictures.to(weight.dtype)
-
-
-def _check_device(device: str) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts that it has it
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"cannot encode on {device!r} ({reason}); expected a device of this machine, such as cpu") from error
 
 
 def _copy_weights(source: Path, folder: str) -> None:

@@ -27,6 +27,7 @@ from vivavoz.evaluate.videos.paper_tables import Benchmark
 from vivavoz.evaluate.videos.protocol import (
     Segment,
     Selection,
+    amount,
     choose_segments,
     claim,
     read_segment,
@@ -88,7 +89,9 @@ class GenerationRun:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse heads in a table of portraits, and portraits in one of heads."""
+        """Refuse heads in a table of portraits, portraits in one of heads, and no steps."""
+        if self.num_steps is not None and self.num_steps < 1:
+            raise ConfigError(f"got {self.num_steps} steps, expected at least 1")
         if self.selection.head != (self.table == "tableI"):
             raise ConfigError(f"got head={self.selection.head} for {self.table}; expected the head crop in tableI and only there")
 
@@ -109,8 +112,8 @@ def run_generation_table(
         OutputError: `output` cannot be written.
     """
     config = {"run": to_plain(run), "preset": model.preset.name, "weights": fingerprint(model)}
-    claim(output, config)
     segments = choose_segments(run.selection)
+    claim(output, config)
     settings = settings_of(run.table, model.preset.generator.max_references)
     store = Kept(folder=output / "scores", of={**judges.weights, "landmarks": "none" if find is None else "MediaPipe"})
     real: list[ClipScores] = []
@@ -124,7 +127,7 @@ def run_generation_table(
                 _generate(run, setting, model, truth(), video)
             score = partial(_score, video, find, truth, judges)
             ours[setting.name].append(store.once(f"{setting.name}/{segment.key}", ClipScores, score, source=state_of(video)))
-        progress(f"{i + 1}/{len(segments)} clips")
+            progress(f"clip {i + 1} of {len(segments)}, {setting.name}")
     rows = [_row(setting, ours[setting.name], real, _speeds(output, setting, segments)) for setting in settings]
     rows.append(Row(label="real videos", scores=summarise_scores(one.scores for one in real), num_clips=len(real)))
     clips = [
@@ -133,9 +136,8 @@ def run_generation_table(
         for segment, one in zip(segments, ours[setting.name], strict=True)
     ]
     everyone = [*real, *(one for some in ours.values() for one in some)]
-    people = len({segment.stored.info.identity for segment in segments})
     return Table(
-        title=f"{TITLES[run.table]}, {people} people, {len(segments)} clips",
+        title=f"{TITLES[run.table]}, {amount(segments)}",
         rows=(*rows, *_paper_rows(run)),
         clips=tuple(clips),
         extra=_FPS,

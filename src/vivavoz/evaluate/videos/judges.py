@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from vivavoz.engine.weights import check_device
 from vivavoz.errors import ConfigError, WeightsError
 from vivavoz.evaluate.videos.capp import Capp, load_capp
 from vivavoz.evaluate.videos.fvd import VideoFeatures, load_i3d
@@ -86,8 +87,9 @@ def load_judges(paths: JudgePaths, device: torch.device | str = "cpu") -> Judges
 
     Raises:
         WeightsError: a file that is given but missing, or not what it should be.
-        ConfigError: only one of SqueezeNet's two files.
+        ConfigError: only one of SqueezeNet's two files, or no such device.
     """
+    check_device(device)
     for item in fields(paths):
         path = getattr(paths, item.name)
         if path is not None and not path.is_file():

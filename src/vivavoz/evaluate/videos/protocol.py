@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,12 @@ def choose_segments(selection: Selection) -> list[Segment]:
     return [
         one for person in people for one in sorted(by_person[person], key=lambda one: one.key)[: selection.segments_per_person]
     ]
+
+
+def amount(segments: Sequence[Segment]) -> str:
+    """How much it is: 1 person, 2 clips."""
+    people = len({segment.stored.info.identity for segment in segments})
+    return f"{people} {'person' if people == 1 else 'people'}, {len(segments)} {'clip' if len(segments) == 1 else 'clips'}"
 
 
 def read_segment(selection: Selection, segment: Segment) -> TalkingClip:

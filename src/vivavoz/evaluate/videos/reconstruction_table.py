@@ -25,6 +25,7 @@ from vivavoz.evaluate.videos.judges import Judges
 from vivavoz.evaluate.videos.paper_tables import Benchmark, table_2_rows
 from vivavoz.evaluate.videos.protocol import (
     Selection,
+    amount,
     choose_segments,
     claim,
     read_segment,
@@ -72,8 +73,8 @@ def run_reconstruction_table(
         OutputError: `output` cannot be written.
     """
     config = {"run": to_plain(run), "models": {name: fingerprint(model) for name, model in models.items()}}
-    claim(output, config)
     segments = choose_segments(run.selection)
+    claim(output, config)
     store = Kept(folder=output / "scores", of=judges.weights)
     found: dict[tuple[str, int], list[ClipScores]] = {}
     for i, segment in enumerate(segments):
@@ -83,7 +84,7 @@ def run_reconstruction_table(
                 score = partial(_score, model, read, count, judges)
                 kept = store.once(f"{_safe(name)}-M{count}/{segment.key}", ClipScores, score)
                 found.setdefault((name, count), []).append(kept)
-        progress(f"{i + 1}/{len(segments)} clips")
+                progress(f"clip {i + 1} of {len(segments)}, {name}, M = {count}")
     rows = []
     for (name, count), clips in found.items():
         scores = summarise_scores(one.scores for one in clips)
@@ -91,9 +92,8 @@ def run_reconstruction_table(
             scores["psnr_gain_db"] = scores["psnr_db"] - summarise_scores(one.scores for one in found[name, 0])["psnr_db"]
         rows.append(Row(label=f"{name}, M = {count}", scores=scores, num_clips=len(clips)))
     rows.sort(key=lambda row: list(models).index(row.label.rsplit(",", 1)[0]))
-    people = len({segment.stored.info.identity for segment in segments})
     return Table(
-        title=f"Table 2: reconstruction by the VAE, {people} people, {len(segments)} clips",
+        title=f"Table 2: reconstruction by the VAE, {amount(segments)}",
         rows=(*rows, *table_2_rows(run.benchmark)),
         clips=tuple(
             Row(label=f"{name} M{count} {segment.key}", scores=one.scores, num_clips=1)

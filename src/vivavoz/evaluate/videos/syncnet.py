@@ -110,7 +110,7 @@ def load_syncnet(path: Path) -> SyncNet:
     try:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except (OSError, RuntimeError, EOFError, TypeError, AttributeError, KeyError, pickle.UnpicklingError) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise WeightsError(f"{path} cannot be used as SyncNet ({reason}); expected syncnet_v2.model of syncnet_python") from error
     return network.eval()
 

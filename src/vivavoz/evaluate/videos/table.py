@@ -108,32 +108,40 @@ def write_table(table: Table, folder: Path) -> None:
 
 
 def chart(table: Table) -> NDArray[np.uint8]:
-    """A panel of bars for every column, three in a row of panels: what was measured here in blue, what was not in grey."""
-    columns = table.columns()
-    panels = [_panel(table, name, column) for name, column in columns.items()]
-    width = 3 if len(panels) >= 3 else len(panels)
-    blank = np.full_like(panels[0], 255)
-    panels += [blank] * (-len(panels) % width)
-    return np.concatenate([np.concatenate(panels[i : i + width], axis=1) for i in range(0, len(panels), width)])
+    """A panel of bars for every column that a row has a number in, three in a row of panels.
+
+    What was measured here is blue, what was not grey; bars of numbers below zero are hollow.
+    """
+    panels = [_panel(table, name, column) for name, column in table.columns().items()]
+    width = min(len(panels), 3)
+    lines = [_side_by_side(panels[i : i + width], width * (_LABEL_PX + _PANEL_PX)) for i in range(0, len(panels), width)]
+    return np.concatenate(lines)
+
+
+def _side_by_side(panels: list[NDArray[np.uint8]], width_px: int) -> NDArray[np.uint8]:
+    line = np.full((max(len(panel) for panel in panels), width_px, 3), 255, np.uint8)
+    for i, panel in enumerate(panels):
+        line[: len(panel), i * panel.shape[1] : (i + 1) * panel.shape[1]] = panel
+    return line
 
 
 def _panel(table: Table, name: str, column: Column) -> NDArray[np.uint8]:
-    height = _HEAD_PX + len(table.rows) * (_BAR_PX + _GAP_PX) + 2 * _GAP_PX
+    rows = [row for row in table.rows if name in row.scores]
+    height = _HEAD_PX + len(rows) * (_BAR_PX + _GAP_PX) + 2 * _GAP_PX
     panel = np.full((height, _LABEL_PX + _PANEL_PX, 3), 255, np.uint8)
     label = column.label.replace("↑", "(up)").replace("↓", "(down)").replace("Δ", "gain in ")  # OpenCV writes ASCII only
     _write(panel, label, (12, 22), 0.55)
-    values = [row.scores.get(name) for row in table.rows]
-    most = max((abs(value) for value in values if value is not None and math.isfinite(value)), default=0) or 1
-    for i, (row, value) in enumerate(zip(table.rows, values, strict=True)):
+    values = [row.scores[name] for row in rows]
+    most = max((abs(value) for value in values if math.isfinite(value)), default=0) or 1
+    for i, (row, value) in enumerate(zip(rows, values, strict=True)):
         top = _HEAD_PX + i * (_BAR_PX + _GAP_PX)
         _write(panel, row.label[:30].encode("ascii", "replace").decode(), (12, top + 14), 0.42)
-        if value is None or not math.isfinite(value):
+        if not math.isfinite(value):
             _write(panel, "-", (_LABEL_PX + 4, top + 14), 0.42)
             continue
         length = max(round((_PANEL_PX - 90) * abs(value) / most), 1)
-        cv2.rectangle(
-            panel, (_LABEL_PX, top), (_LABEL_PX + length, top + _BAR_PX), _PAPER_COLOUR if row.source else _OWN_COLOUR, cv2.FILLED
-        )
+        colour, form = _PAPER_COLOUR if row.source else _OWN_COLOUR, cv2.FILLED if value >= 0 else 2
+        cv2.rectangle(panel, (_LABEL_PX, top), (_LABEL_PX + length, top + _BAR_PX), colour, form)
         _write(panel, _number(value, column.digits), (_LABEL_PX + length + 6, top + 14), 0.42)
     return panel
 

@@ -18,10 +18,10 @@ from collections.abc import AsyncIterator
 import cv2
 
 from vivavoz.errors import ConfigError
+from vivavoz.serve.moments import Moment
 from vivavoz.serve.protocol import ResponseDone, ResponseStarted, ServerEvent, SessionClosed
 from vivavoz.serve.session import LiveSession
 from vivavoz.serve.sound import SAMPLES_PER_MOMENT, SOUND_RATE_HZ, mono_from_bytes
-from vivavoz.serve.timeline import Moment
 from vivavoz.timing import FRAME_RATE
 
 try:

@@ -15,10 +15,10 @@ from __future__ import annotations
 import asyncio
 
 from vivavoz.errors import ConfigError, ServeError
+from vivavoz.serve.moments import Moment
 from vivavoz.serve.protocol import ResponseDone, ResponseStarted, ServerEvent
 from vivavoz.serve.session import LiveSession
 from vivavoz.serve.sound import SOUND_RATE_HZ, mono_from_bytes
-from vivavoz.serve.timeline import Moment
 
 try:
     from pipecat.frames.frames import (

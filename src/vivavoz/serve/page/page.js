@@ -7,6 +7,7 @@ import { Portraits } from "./portraits.js";
 import { ServerError, ask, sentence } from "./server.js";
 import { SocketLink } from "./socket.js";
 import { Microphone, RATE_HZ, readSound, toBase64 } from "./sound.js";
+import { Voice } from "./voice.js";
 
 const AUTO_WEBRTC_MS = 6000;
 const CONNECT_MS = 30000;
@@ -29,6 +30,7 @@ const video = $("#avatar");
 const graph = new Graph($("#lanes"));
 const portraits = new Portraits($("#thumbnails"), portraitsChanged);
 const face = new Face((fields) => update(fields));
+const voice = new Voice((fields) => update(fields, "voice"));
 
 let avatarId = null; // of the portraits as they are now
 let session = null; // { id, secret, link, abort }
@@ -112,7 +114,8 @@ async function makeAvatar() {
 }
 
 async function openSession() {
-  const order = () => ask("POST", "v1/sessions", { token: token(), body: { avatar_id: avatarId, controls: face.wishes } });
+  const controls = () => ({ ...voice.wishes, ...face.wishes });
+  const order = () => ask("POST", "v1/sessions", { token: token(), body: { avatar_id: avatarId, controls: controls() } });
   avatarId ??= await makeAvatar();
   try {
     return await order();
@@ -139,6 +142,7 @@ async function start() {
     mine.link = await connect(mine);
     if (session !== mine) return leave(mine);
     showLive();
+    voice.load(token());
     seenBefore = 0;
     graph.clear();
     refreshButtons();
@@ -239,15 +243,16 @@ async function measure(metrics) {
     browser,
   });
   seenBefore = seen;
-  const { num_shown: shown, num_repeated: repeated, num_skipped: skipped, num_steps: steps } = metrics;
+  const { num_shown: shown, num_repeated: repeated, num_skipped: skipped, num_steps: steps, block_latents: latents } = metrics;
   const parts = [`${shown} pictures`, `${repeated} repeated`, `${skipped} skipped`, `${steps} ${steps === 1 ? "step" : "steps"}`];
+  parts.push(`blocks of ${160 * latents} ms`);
   $("#counts").textContent = `By ${link.kind}: ${parts.join(", ")}.`;
 }
 
 // What the user says
 
-function update(fields) {
-  session?.link?.send({ type: "session.update", event_id: "face", session: fields });
+function update(fields, part = "face") {
+  session?.link?.send({ type: "session.update", event_id: part, session: fields });
 }
 
 function say(text) {
@@ -369,3 +374,4 @@ for (const type of ["dragenter", "dragover", "dragleave", "drop"]) {
 }
 addEventListener("pagehide", () => session && leave(session, true));
 refreshButtons();
+voice.load(token());

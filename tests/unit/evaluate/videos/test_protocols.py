@@ -1,6 +1,7 @@
 """The paper's tables over a small corpus with a small model, the videos' folders, and the command."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -104,6 +105,15 @@ def test_a_run_goes_on_where_it_was(corpus, model, tmp_path, monkeypatch):
         run_generation_table(other, model, Judges(), None, tmp_path)
 
 
+def test_a_mistake_claims_no_folder(corpus, model, tmp_path):
+    nobody = GenerationRun(table="table1", selection=replace(selection(corpus), split="validation"))
+    with pytest.raises(DataError, match="no clips in split"):
+        run_generation_table(nobody, model, Judges(), None, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ConfigError, match="got 0 steps"):
+        GenerationRun(table="table1", selection=selection(corpus), num_steps=0)
+
+
 def test_heads_and_portraits_are_not_mixed(corpus):
     with pytest.raises(ConfigError, match="head crop in tableI"):
         GenerationRun(table="tableI", selection=selection(corpus))
@@ -137,13 +147,14 @@ def test_reports_say_where_numbers_are_from(tmp_path):
         rows=(
             Row(label="here", scores={"l1": 0.02, "psnr_db": float("inf")}, num_clips=3),
             Row(label="theirs", scores={"l1": 0.01, "fvd25": 62.3}, source="paper, table 1, HDTF"),
+            Row(label="unlike", scores={"lip_r": -0.5}, num_clips=3),
         ),
         notes=("Left out. S_C: fetch it.",),
     )
     write_table(table, tmp_path)
     text = (tmp_path / "report.md").read_text()
-    assert "| here | 3 |  | 0.0200 |  | here |" in text
-    assert "| theirs |  | 62.3 | 0.0100 |  | paper, table 1, HDTF |" in text
+    assert "| here | 3 |  | 0.0200 |  |  | here |" in text
+    assert "| theirs |  | 62.3 | 0.0100 |  |  | paper, table 1, HDTF |" in text
     assert "- Left out. S_C: fetch it." in text
     assert text == to_markdown(table)
     stored = json.loads((tmp_path / "report.json").read_text())
@@ -152,7 +163,7 @@ def test_reports_say_where_numbers_are_from(tmp_path):
     blue = (chart(table) == (46, 110, 180)).all(axis=2).sum()
     grey = (chart(table) == (176, 184, 196)).all(axis=2).sum()
     assert blue > 0
-    assert grey > blue  # of two bars of L1 ours is longer, but theirs has one of FVD too
+    assert grey > blue  # of two bars of L1 ours is longer, but theirs has one of FVD too, and one below zero is hollow
 
 
 def test_folders_are_paired_by_name(tmp_path, corpus, model):

@@ -1,0 +1,62 @@
+"""What is given up when a machine is too slow, rung by rung: steps first, then quick reactions. Never sound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_PATIENCE_S = 1.0
+"""Time from one rung down to the next: a rung has to show what it is worth."""
+_CALM_S = 20.0
+"""Time without a late picture after which the rung above is tried."""
+_ROOM = 0.6
+"""Share of a block's time that making it may take for that: the rung above takes more."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rung:
+    """How blocks are made."""
+
+    num_steps: int
+    """Euler steps of a block: fewer are coarser."""
+    block_latents: int
+    """Latents of a block: more cost less each, and react later."""
+
+
+def rungs(num_steps: int, block_latents: int, most_block_latents: int) -> list[Rung]:
+    """From what was asked for down to the cheapest: half of the steps each time until one is left, then twice the block."""
+    ladder = [Rung(num_steps=num_steps, block_latents=block_latents)]
+    while num_steps > 1:
+        num_steps //= 2
+        ladder.append(Rung(num_steps=num_steps, block_latents=block_latents))
+    while 2 * block_latents <= most_block_latents:
+        block_latents *= 2
+        ladder.append(Rung(num_steps=num_steps, block_latents=block_latents))
+    return ladder
+
+
+class Ladder:
+    """Where a session stands."""
+
+    def __init__(self, rungs: list[Rung]) -> None:
+        self._rungs = rungs
+        self._fell_at_s = self._changed_at_s = float("-inf")
+        self.level = 0
+        """0: all as asked for; one more for every rung down."""
+
+    @property
+    def rung(self) -> Rung:
+        """How the next block is to be made."""
+        return self._rungs[self.level]
+
+    def was_late(self, now_s: float) -> None:
+        """A picture came too late: a rung down, but not at once again."""
+        self._changed_at_s = now_s
+        if now_s - self._fell_at_s > _PATIENCE_S:
+            self.level = min(self.level + 1, len(self._rungs) - 1)
+            self._fell_at_s = now_s
+
+    def went_well(self, now_s: float, busy: float) -> None:
+        """A block came in time, and blocks lately took the share `busy` of the time they last: after a while, a rung up."""
+        if self.level and busy < _ROOM and now_s - self._changed_at_s > _CALM_S:
+            self.level -= 1
+            self._changed_at_s = now_s
