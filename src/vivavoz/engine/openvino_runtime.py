@@ -100,7 +100,8 @@ def openvino_runtime(model: Model, *, int8: bool) -> Runtime:
                 jobs.append(partial(make, [picture.contiguous().numpy(), *constant], photos[row : row + 1]))
         return torch.cat(in_turn(jobs), dim=1).unflatten(1, (len(codes), -1)).squeeze(0)
 
-    return replace(eager_runtime(model), name=name, decode_first=decode, decode=decode)  # type: ignore[arg-type]
+    # A latent at a time, so that an interruption ends a block soon.
+    return replace(eager_runtime(model), name=name, decode_first=decode, decode=decode, decode_latents=1)  # type: ignore[arg-type]
 
 
 class _Makers:

@@ -65,7 +65,7 @@ def test_photographs_are_turned_into_levels_once() -> None:
 def test_more_steps_are_modulated_by_their_own_times() -> None:
     stream = tiniest_avatar().stream(num_steps=2)
     assert len(stream.modulations) == 3
-    stream.use_steps(4)
+    stream.use(num_steps=4, block_latents=stream.sampling.block_latents)
     expected = stream._model.generator.modulations(stream.flow_times)
     assert len(stream.modulations) == 5
     assert all(torch.equal(a, b) for a, b in zip(tensors_of(stream.modulations), tensors_of(expected), strict=True))
