@@ -4,6 +4,8 @@ Shapes: N pictures, C channels, H W size, F frames of a track. Pictures are floa
 otherwise: `data_range` is the distance between black and white, `levels` are both.
 """
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
@@ -48,8 +50,8 @@ def ssim(pictures: Tensor, truth: Tensor, *, levels: tuple[float, float] = (-1.0
 
 def _blur(x: Tensor) -> Tensor:
     """Gaussian mean over every window that lies wholly inside, (N, C, H - 10, W - 10)."""
-    offsets = torch.arange(SSIM_WINDOW_PX, dtype=torch.float64) - SSIM_WINDOW_PX // 2
-    weights = torch.softmax(-0.5 * (offsets / SSIM_SIGMA_PX).square(), 0).tolist()
+    densities = [math.exp(-0.5 * ((place - SSIM_WINDOW_PX // 2) / SSIM_SIGMA_PX) ** 2) for place in range(SSIM_WINDOW_PX)]
+    weights = [density / sum(densities) for density in densities]
     # Weighted sums of shifted pictures: a convolution of float64 unfolds them, and takes longer.
     for dim in (2, 3):
         length = x.shape[dim] - SSIM_WINDOW_PX + 1
