@@ -78,7 +78,7 @@ def speak(
 
 
 def _recording(step: DecodeStep, latents: list[Tensor], shown: Sequence[range] | None) -> DecodeStep:
-    """The same step, keeping the latents it is given; pictures that nobody wants are empty."""
+    """The same step, keeping the latents it is given; pictures that nobody wants are black."""
 
     def record(z: Tensor, references: References, state: DecoderState) -> Tensor:
         num_past = sum(past.shape[2] for past in latents)
@@ -91,6 +91,6 @@ def _recording(step: DecodeStep, latents: list[Tensor], shown: Sequence[range] |
         # A stream's first block sets the decoder going.
         if wanted or (shown and not num_past):
             return step(z, references, state)
-        return torch.zeros(1, num_frames, 1, 1, 3, dtype=torch.uint8)
+        return torch.zeros(1, num_frames, *references.size, 3, dtype=torch.uint8)
 
     return record

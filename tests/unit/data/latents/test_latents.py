@@ -161,7 +161,7 @@ def test_what_does_not_belong_together_is_refused(folders, tmp_path):
         encode_corpus(shards, write_weights(tmp_path / "other", seed=1), latents, device="cpu")
     with pytest.raises(DataError, match=r"cannot read .*manifest"):
         encode_corpus(str(tmp_path / "nothing"), weights, str(tmp_path / "out"), device="cpu")
-    with pytest.raises(ConfigError, match="cannot encode on 'nowhere'"):
+    with pytest.raises(ConfigError, match="cannot compute on 'nowhere'"):
         encode_corpus(shards, weights, str(tmp_path / "out"), device="nowhere")
     with pytest.raises(DataError, match="holds no pictures"):
         encode_corpus(latents, weights, str(tmp_path / "twice"), device="cpu")
