@@ -44,8 +44,8 @@ class ServeSettings:
     """side of the video in pixels, 256, 384 or 512 for example; 0: the preset's"""
     block_latents: int = 1
     """latent frames made together: 1 reacts soonest, 4 costs least"""
-    slow_block_latents: int = 2
-    """latent frames made together when the machine is too slow; 1: never more than usual"""
+    slow_block_latents: int = 1
+    """latent frames made together when the machine is too slow; not above block_latents: never more than usual"""
     speech_jitter_ms: int = 80
     """how unevenly sound may come in real time without gaps in the avatar's speech"""
     max_sessions: int = 4
