@@ -5,14 +5,14 @@ Nothing is run. Operations are those of `vivavoz.engine.accounting`. Bytes are a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vivavoz.engine.accounting import META, Report, describe
 from vivavoz.engine.model import Model
+from vivavoz.engine.trees import tensors_of
 from vivavoz.nn.modulation import Modulation
 from vivavoz.presets import Preset
 from vivavoz.timing import FRAMES_PER_LATENT
@@ -135,19 +135,8 @@ def _reference_bytes(model: Model, size: int) -> int:
     preset = model.preset
     picture, photo = (torch.empty(1, 1, 3, side, side, device=META) for side in (preset.working_size, preset.output_size))
     references = model.vae.encode_references(picture, photo)
-    kept = size * sum(tensor.numel() for tensor in _tensors((references.fusion, references.warp, references.anchor)))
+    kept = size * sum(tensor.numel() for tensor in tensors_of((references.fusion, references.warp, references.anchor)))
     return kept + (0 if references.photos is None else references.photos.nbytes)
-
-
-def _tensors(value: object) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple):
-        for item in value:
-            yield from _tensors(item)
-    elif is_dataclass(value):
-        for field in fields(value):
-            yield from _tensors(getattr(value, field.name))
 
 
 def _sum(report: Report, part: str, column: str) -> float:

@@ -144,7 +144,7 @@ def pixel_losses(
 def _weight(region: Tensor, settings: VAETraining) -> Tensor:
     """How much every place counts, by its region (B, 1, T, h, w)."""
     weights = {EYES: settings.eye_weight, MOUTH: settings.mouth_weight, IRISES: settings.iris_weight}
-    return torch.stack([1 + (weight - 1) * (region == part) for part, weight in weights.items()]).amax(dim=0)
+    return torch.stack([(weight - 1) * (region == part) for part, weight in weights.items()]).sum(dim=0) + 1
 
 
 def label_references(latents: LabelLatents, clips: Clips, side: int) -> Tensor:
