@@ -33,6 +33,8 @@ _GUARD_SAMPLES = SOUND_RATE_HZ * 3 // 1000
 _FADE_SAMPLES = SOUND_RATE_HZ // 200
 """Sound that is cut off fades within 5 ms."""
 _MAX_LEAD_S = 1.5
+_CATCHES_UP_S = 1.0
+"""Time after an interruption in which late pictures do not tell that the machine is too slow: they are wanted at once."""
 _STALL_MOMENTS = FRAME_RATE
 """A clock that stood still for longer goes on from where it stood, and does not rush."""
 _MOST_SKIPPED = FRAME_RATE
@@ -75,6 +77,7 @@ class Timeline:
         self._stopped_at_s: float | None = None
         self._epoch = 0
         self._is_interrupted = False
+        self._interrupted_at_s = float("-inf")
         self._pace = Pace(block_latents)
         self._last_latents = block_latents
         self._delivered_at_s = float("-inf")
@@ -239,8 +242,7 @@ class Timeline:
                     self._ready.append((index, image, order.state))
                 else:
                     self.num_late += 1
-                    if not order.restarts:  # whose start is the soonest there can be
-                        self._ladder.was_late(now_s)
+                    self._was_late(now_s)
             if self._zero_s is None and len(self._ready) * MOMENT_S >= self.lead_s:
                 self._zero_s = now_s
             self._ladder.went_well(now_s, busy=self._pace.making_s(self.block_latents) / (self.block_latents * LATENT_S))
@@ -322,13 +324,17 @@ class Timeline:
         self._sound = self._sound[: max(0, start * SAMPLES_PER_MOMENT - self._base)]
         self.num_skipped += max(0, start - self._to_make)
         self._is_interrupted = False
+        self._interrupted_at_s = now_s
         self._restart(start, now_s)
+
+    def _was_late(self, now_s: float) -> None:
+        if now_s - self._interrupted_at_s > _CATCHES_UP_S:
+            self._ladder.was_late(now_s)
 
     def _go_ahead(self, num_frames: int, now_s: float) -> bool:
         """Leave out pictures that would come too late; whether there are so many that the stream restarts behind them."""
         self.num_skipped += num_frames
-        if self._last_latents >= self.block_latents:  # and not while blocks grow again
-            self._ladder.was_late(now_s)
+        self._was_late(now_s)
         if num_frames > _MOST_SKIPPED:
             self._restart(self._to_make + num_frames, now_s)
             return True

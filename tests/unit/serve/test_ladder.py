@@ -22,12 +22,19 @@ def test_steps_go_first_and_then_quick_reactions(wanted: tuple[int, int, int], e
     assert pairs(rungs(*wanted)) == expected
 
 
+def test_a_late_picture_by_itself_costs_no_rung() -> None:
+    ladder = Ladder(rungs(4, 1, 1))
+    for at_s in (10.0, 10.9, 30.0, 30.5, 60.0):
+        ladder.was_late(at_s)
+    assert ladder.level == 0
+
+
 def test_a_rung_down_takes_a_second_and_a_rung_up_a_while_and_room() -> None:
     ladder = Ladder(rungs(4, 1, 1))
-    ladder.was_late(10.0)
-    ladder.was_late(10.9)
+    for at_s in (10.0, 10.9, 11.1):
+        ladder.was_late(at_s)
     assert ladder.level == 1
-    for at_s in (11.1, 12.2, 13.3):
+    for at_s in (11.5, 12.2, 13.3):
         ladder.was_late(at_s)
     assert (ladder.level, ladder.rung.num_steps) == (2, 1)
     ladder.went_well(33.0, busy=0.1)

@@ -265,6 +265,24 @@ def test_too_slow_a_maker_gives_up_steps_then_pictures_and_never_sound() -> None
     assert stage.timeline.level == 0
 
 
+def test_interruptions_cost_no_steps() -> None:
+    """What comes after one is wanted at once, and may be late; that the machine keeps up otherwise is known."""
+    rng = np.random.default_rng(0)
+    stage = Stage(block_s=0.1)
+    stage.run(5)
+    levels = set()
+    for turn in range(30):
+        stage.say(tone(8), id=str(turn))
+        stage.run(2)
+        stage.interrupt()
+        for _ in range(40):
+            stage.block_s = 0.1 + 0.06 * rng.random()
+            stage.run(0.05)
+            levels.add(stage.timeline.level)
+    assert stage.timeline.num_late > 0
+    assert levels == {0}
+
+
 def test_where_larger_blocks_keep_time_they_do() -> None:
     stage = Stage(block_s=0.05, slow_block_latents=2)
     stage.run(2)
