@@ -228,7 +228,7 @@ def choose_descriptor(squeezenet: tuple[Path, Path] | None = None, face_model: P
 
 
 def _face_network(path: Path) -> Descriptor:
-    """Faces come aligned on the points that expression hardly moves; from there the network's own place is one shift and scale."""
+    """Faces come aligned, so that landmarks lie where a mean face has them; from there to the network's place it is one shift."""
     recognise, places = load_recogniser(path), aligned_landmarks()
     return Descriptor(name=f"face recognition ({path.name})", of=lambda face: recognise(face, places))
 

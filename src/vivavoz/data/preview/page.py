@@ -11,6 +11,7 @@ import numpy as np
 from vivavoz.data.preview.gather import choose, gather
 from vivavoz.data.shards.codec import decode_frames
 from vivavoz.data.shards.manifest import Manifest
+from vivavoz.data.shards.storage import join
 from vivavoz.errors import ConfigError, DataError
 from vivavoz.media.image import Pixels, write_image
 from vivavoz.media.output import whole_file, writing
