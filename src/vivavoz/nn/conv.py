@@ -63,6 +63,20 @@ class ResBlockState(StreamState):
     second: ConvState
 
 
+class ResBlock(nn.Module):
+    """Two convolutions of single pictures with an identity residual; pre-normed, SiLU."""
+
+    def __init__(self, num_channels: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = ChannelRMSNorm(num_channels), ChannelRMSNorm(num_channels)
+        self.conv1, self.conv2 = (nn.Conv2d(num_channels, num_channels, 3, padding=1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape."""
+        h = self.conv1(F.silu(self.norm1(x)))
+        return x + self.conv2(F.silu(self.norm2(h)))
+
+
 class CausalResBlock(nn.Module):
     """Two causal convolutions with an identity residual (paper, supplement B); pre-normed, SiLU."""
 

@@ -117,7 +117,8 @@ def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
             choice_weight=6.0,
             bias_noise=0.5,
             joint_odds=0.75,
-            relayed_odds=0.6,
+            relayed_odds=0.7,
+            told=("press", "lower_in", "upper_raise", "tongue", "eye_open_left", "eye_open_right", "gaze_x", "gaze_y"),
         ),
         filmed=FilmedConfig(size=size, seed=3),
     )

@@ -39,8 +39,9 @@ class VAETraining:
     """How often the encoder's own latents are decoded."""
     relayed_odds: float = 0.0
     """How often, of these, only the references' latents are the encoder's own, and the frames' are labels, off by a share of
-    what those of the first reference are: what a generator writes. Where all are the encoder's, the decoder learns to move
-    little by what is read badly, such as the gaze."""
+    what those of the first reference are: what a generator writes."""
+    told: tuple[str, ...] = ()
+    """Labels that the encoder reads badly: they are relayed in all frames, or the decoder learns to do little about them."""
     encoder_every: int = 0
     """The encoder learns from every n-th batch, and from those it takes part in jointly; 0: from these alone."""
     freeze_e1: bool = False
@@ -184,6 +185,7 @@ class VAEObjective(Objective[Clips | FilmedClips]):
         if vae.encoder.face_map is not None:  # it has learnt what it can learn; pixels would make it forget
             vae.encoder.face_map.requires_grad_(False)
         self.latents = LabelLatents(len(LABELS), vae.config.latent_channels)
+        self.told = torch.tensor([name in settings.told for name in LABELS])
 
     def forward(self, batch: Clips | FilmedClips, step: Step) -> dict[str, Tensor]:
         """See the head of this file."""
@@ -202,13 +204,7 @@ class VAEObjective(Objective[Clips | FilmedClips]):
             posterior = encode(self.vae, batch)
             losses["latent"] = latent_loss(posterior, target, settings)
             if joint:
-                is_relayed = references.num_references and float(torch.rand((), generator=step.rng)) < settings.relayed_odds
-                if is_relayed:
-                    share = torch.rand(known.shape[0], known.shape[2], generator=step.rng).to(known)
-                    z = relayed(target, references.latents, known, share)
-                else:
-                    z = posterior.mean
-                z = noised(z, settings.label_noise, step.rng)
+                z = self._joint_latents(posterior.mean, target, references, known, step.rng)
         return losses | decoder_losses(self.vae, batch, z, references, settings, self.perceptual)
 
     def show(self, batch: Clips | FilmedClips) -> dict[str, Sheet]:
@@ -229,6 +225,19 @@ class VAEObjective(Objective[Clips | FilmedClips]):
             rows += [flow_colours(flow[:, 0, :, -1]) for flow in (true_flow, fields.flow)]
         rows += [grey(batch.mask[:, :, -1]), grey(fields.mask[:, :, -1].sigmoid())]
         return {"reference_frame_rebuilt_fields": film(rows)}
+
+    def _joint_latents(self, own: Tensor, target: Tensor, references: References, known: Tensor, rng: torch.Generator) -> Tensor:
+        """Latents of frames where those of the references are the encoder's: `own`, or relayed, or some of each."""
+        if references.num_references:
+            is_relayed = float(torch.rand((), generator=rng)) < self.settings.relayed_odds
+            share = torch.rand(known.shape[0], known.shape[2], generator=rng).to(known)
+            told = relayed(target, references.latents, known, share)
+            if is_relayed:
+                own = told
+            elif self.settings.told:
+                amiss = self.latents.read(told) - self.latents.read(own)
+                own = own + self.latents(amiss * self.told.to(amiss), *own.shape[-2:])
+        return noised(own, self.settings.label_noise, rng)
 
     def _misjudged(self, target: Tensor, references: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """Label latents of frames and references, off as an encoder's would be."""

@@ -15,6 +15,9 @@ class WarpConfig:
     anchored: bool = True
     """Subtract from every flow the one the head gives a reference for its own latent, where nothing should move: its errors grow
     with the motion instead of being there at rest."""
+    basis_codes: tuple[int, ...] = ()
+    """Frame codes that, beside all else, move a reference along fields that are its own and linear in how far the code is from
+    the reference's, as blend shapes are (`vivavoz.vae.bases`): what is small, such as an iris, convolutions learn last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +101,10 @@ class VAEConfig:
                 f"face_map_channels is {self.face_map_channels}, with {self.frame_codes} frame_codes; a face map has at least 4 "
                 "widths, and sees every picture by itself, which takes frame codes: add what is missing"
             )
+        if self.warp is not None and any(not 0 <= code < self.frame_codes for code in self.warp.basis_codes):
+            raise ConfigError(
+                f"basis_codes is {self.warp.basis_codes}, expected frame codes, 0 to {self.frame_codes - 1}: change one"
+            )
         if self.warp is not None and not self.references:
             raise ConfigError("a reference warp needs references: set references=True or warp=None")
 
@@ -146,7 +153,7 @@ def lite_vae_config() -> VAEConfig:
         reference_motion=True,
         coordinates=True,
         face_map_channels=(24, 48, 96, 128, 192),
-        warp=WarpConfig(),
+        warp=WarpConfig(basis_codes=(*range(6), *range(7, 14))),  # lips, lids, gaze and brows
     )
 
 
@@ -168,5 +175,5 @@ def tiny_vae_config(*, warp: bool = False) -> VAEConfig:
         reference_motion=warp,
         coordinates=warp,
         face_map_channels=(4, 4, 8, 8) if warp else (),
-        warp=WarpConfig() if warp else None,
+        warp=WarpConfig(basis_codes=(0, 2)) if warp else None,
     )

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vivavoz.nn.conv import ResBlock
 from vivavoz.nn.norm import ChannelRMSNorm
 
 NUM_PLACES: Final = 5
@@ -38,19 +39,6 @@ class FaceFeatures:
     """Features (B, C, H/16, W/16)."""
 
 
-class _Block(nn.Module):
-    """Two convolutions and an identity residual; pre-normed, SiLU."""
-
-    def __init__(self, num_channels: int) -> None:
-        super().__init__()
-        self.norm1, self.norm2 = ChannelRMSNorm(num_channels), ChannelRMSNorm(num_channels)
-        self.conv1, self.conv2 = (nn.Conv2d(num_channels, num_channels, 3, padding=1) for _ in range(2))
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
-        return x + self.conv2(F.silu(self.norm2(h)))
-
-
 class FaceMap(nn.Module):
     """A U-Net from pictures to the place on the mean face of every second pixel.
 
@@ -62,10 +50,10 @@ class FaceMap(nn.Module):
         super().__init__()
         self.conv_in = nn.Conv2d(3, channels[0], 4, stride=2, padding=1)
         pairs = list(pairwise(channels))
-        self.down_blocks = nn.ModuleList(_Block(width) for width in channels)
+        self.down_blocks = nn.ModuleList(ResBlock(width) for width in channels)
         self.downs = nn.ModuleList(nn.Conv2d(fine, coarse, 4, stride=2, padding=1) for fine, coarse in pairs)
         self.ups = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairs)
-        self.up_blocks = nn.ModuleList(_Block(fine) for fine, _ in pairs)
+        self.up_blocks = nn.ModuleList(ResBlock(fine) for fine, _ in pairs)
         self.norm_out = ChannelRMSNorm(channels[0])
         self.conv_out = nn.Conv2d(channels[0], NUM_PLACES, 3, padding=1)
 
@@ -92,7 +80,7 @@ class PlaceReader(nn.Module):
         super().__init__()
         widths = (NUM_PLACES, num_channels // 4, num_channels // 2, num_channels)
         self.downs = nn.ModuleList(nn.Conv2d(fine, coarse, 4, stride=2, padding=1) for fine, coarse in pairwise(widths))
-        self.blocks = nn.ModuleList(_Block(width) for width in widths[1:])
+        self.blocks = nn.ModuleList(ResBlock(width) for width in widths[1:])
 
     def forward(self, places: Tensor) -> Tensor:
         """(B, NUM_PLACES, H/2, W/2) -> (B, C, H/16, W/16)."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vivavoz.errors import ConfigError
 from vivavoz.nn.stream import StreamState
 from vivavoz.timing import FRAMES_PER_LATENT
+from vivavoz.vae.bases import amounts_of
 from vivavoz.vae.config import VAEConfig
 from vivavoz.vae.decoder import Decoder1, Decoder1State, Decoder2, Decoder2State
 from vivavoz.vae.encoder import Encoder, EncoderState, Posterior
@@ -228,29 +229,33 @@ class VAE(nn.Module):
             else head.init_state(batch_size, h, w),
         )
 
-    def fuse(self, z: Tensor, references: References, state: DecoderState | None = None) -> Tensor:
-        """D1 and D_ref: (B, C_z, T_z, h, w) -> fused features (B, C_f, T_z, 4h, 4w); with frame codes T of them."""
+    def warp_fields(self, z: Tensor, references: References, state: DecoderState | None = None) -> WarpFields:
+        """Latents -> the fields of the reference warp, before they meet the photographs."""
+        return self.fields_of(self._codes(z, state), references, state)
+
+    def fields_of(self, codes: Tensor, references: References, state: DecoderState | None = None) -> WarpFields:
+        """The fields of the pictures that `codes_of` gave these codes for."""
+        assert isinstance(self.head, ReferenceWarp)
+        assert self.config.warp is not None
+        amounts = None
+        if self.config.warp.basis_codes and references.num_references:
+            of_references = self.codes_of(references.latents.flatten(0, 1).unsqueeze(2)).squeeze(2)
+            of_references = of_references.unflatten(0, (-1, references.num_references))
+            amounts = amounts_of(codes, of_references, self.config.warp.basis_codes)
+        x = self._fused(codes, references, state)
+        fields: WarpFields = self.head(x, references.warp, references.mask, state and state.head, amounts)
+        return fields if references.anchor is None else replace(fields, flow=fields.flow - references.anchor)
+
+    def _codes(self, z: Tensor, state: DecoderState | None) -> Tensor:
         codes = self.codes_of(z, is_start=state is None or state.is_start)
         if state is not None:
             state.is_start = False
-        return self._fused(codes, references, state)
+        return codes
 
     def _fused(self, codes: Tensor, references: References, state: DecoderState | None) -> Tensor:
+        """D1 and D_ref."""
         fused: Tensor = self.fusion(self.d1(codes, state and state.d1), references.fusion, references.mask)
         return fused
-
-    def warp_fields(self, z: Tensor, references: References, state: DecoderState | None = None) -> WarpFields:
-        """Latents -> the fields of the reference warp, before they meet the photographs."""
-        return self._fields(self.fuse(z, references, state), references, state)
-
-    def fields_of(self, codes: Tensor, references: References) -> WarpFields:
-        """The fields of pictures given by what `codes_of` says, of a decoder that keeps nothing from one to the next."""
-        return self._fields(self._fused(codes, references, None), references, None)
-
-    def _fields(self, x: Tensor, references: References, state: DecoderState | None) -> WarpFields:
-        assert isinstance(self.head, ReferenceWarp)
-        fields: WarpFields = self.head(x, references.warp, references.mask, state and state.head)
-        return fields if references.anchor is None else replace(fields, flow=fields.flow - references.anchor)
 
     def decode(self, z: Tensor, references: References, state: DecoderState | None = None) -> Tensor:
         """(B, C_z, T_z, h, w) -> video (B, 3, T, *references.size): 1 frame for a stream's first latent, 4 for every later one.
@@ -259,7 +264,8 @@ class VAE(nn.Module):
         """
         if isinstance(self.head, ReferenceWarp):
             return compose(self.warp_fields(z, references, state), references.photos, references.size)
-        video: Tensor = self.head(self.fuse(z, references, state), state and state.head)
+        x = self._fused(self._codes(z, state), references, state)
+        video: Tensor = self.head(x, state and state.head)
         return video
 
 

@@ -22,6 +22,7 @@ from vivavoz.nn.conv import CausalConv3d, CausalResBlock, ConvState
 from vivavoz.nn.norm import ChannelRMSNorm
 from vivavoz.nn.resample import split_first
 from vivavoz.nn.stream import StreamState
+from vivavoz.vae.bases import MotionBases, moved
 from vivavoz.vae.config import VAEConfig
 from vivavoz.vae.decoder import UpStage, UpStageState
 from vivavoz.vae.face_map import NUM_WAVES, FaceFeatures
@@ -38,7 +39,7 @@ MAX_SHADE = 0.7
 """Largest natural logarithm of the gain a shade can ask for: half or double the light."""
 
 Memory: TypeAlias = tuple[Tensor, Tensor, Tensor]
-"""Features of the references (B, M, C, ., .) at 1/8, 1/4 and 1/2 of the input's side."""
+"""Features of the references (B, M, C, ., .) at 1/8, 1/4 and 1/2 of the input's side, the last with their bases behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +163,8 @@ class ReferenceWarp(nn.Module):
         self.pyramid = ReferencePyramid(config)
         self.coarse_norms = nn.ModuleList(ChannelRMSNorm(width) for width in widths[1:3])
         self.coarse_flows = nn.ModuleList(CausalConv3d(width, 2, temporal_kernel=1) for width in widths[1:3])
+        seen = widths[3] + (config.face_map_channels[0] + NUM_WAVES if config.face_map_channels else 0)
+        self.bases = MotionBases(seen, len(config.warp.basis_codes)) if config.warp.basis_codes else None
         self.norm_out = ChannelRMSNorm(widths[3])
         self.conv_out = CausalConv3d(widths[3], NUM_FIELDS, temporal_kernel=kernel)
         for conv in (*self.coarse_flows, self.conv_out):  # untrained: the reference itself
@@ -187,14 +190,27 @@ class ReferenceWarp(nn.Module):
 
         `motion` (B*M, C, h, w) and `face`: see `ReferencePyramid`.
         """
-        levels = self.pyramid(features, motion, face)
-        eighth, quarter, half = (torch.unflatten(level, 0, (-1, num_references)) for level in levels)
+        *coarse, finest = self.pyramid(features, motion, face)
+        if self.bases is not None:
+            seen = finest if face is None else torch.cat([finest, face.levels[0]], dim=1)
+            finest = torch.cat([finest, self.bases(seen)], dim=1)
+        eighth, quarter, half = (torch.unflatten(level, 0, (-1, num_references)) for level in (*coarse, finest))
         return eighth, quarter, half
 
-    def forward(self, x: Tensor, memory: Memory | None, mask: Tensor | None = None, state: WarpState | None = None) -> WarpFields:
-        """(B, C_f, T_z, h/8, w/8) -> fields for T frames. `memory` from `remember`, None for M = 0; `mask` (B, M)."""
+    def forward(
+        self,
+        x: Tensor,
+        memory: Memory | None,
+        mask: Tensor | None = None,
+        state: WarpState | None = None,
+        amounts: Tensor | None = None,
+    ) -> WarpFields:
+        """(B, C_f, T_z, h/8, w/8) -> fields for T frames. `memory` from `remember`, None for M = 0; `mask` (B, M).
+
+        `amounts` (B*M, K, T): how far frames are from each reference, by the codes that have a basis.
+        """
         b = x.shape[0]
-        flow = x.new_zeros(())
+        flow, along = x.new_zeros(()), x.new_zeros(())
         for i, stage in enumerate(self.stages):
             own = None if state is None else state.stages[i]
             is_start = own is None or own.resample.is_start
@@ -205,12 +221,15 @@ class ReferenceWarp(nn.Module):
                 if i == 0:
                     x = (x.unsqueeze(1) + memory[0].unsqueeze(3)).flatten(0, 1).contiguous(memory_format=torch.channels_last_3d)
                 else:
-                    x = x + sample_features(memory[i].flatten(0, 1), self._limit(flow.detach()))
+                    found = sample_features(memory[i].flatten(0, 1), self._limit(flow.detach()))
+                    x = x + found[:, : x.shape[1]]
+                    if amounts is not None and i == 2:
+                        along = moved(found[:, x.shape[1] :], amounts)
             x = stage.refine(x, own)  # type: ignore[operator]
             if i < 2:
                 flow = flow + FLOW_SCALES[i] * self.coarse_flows[i](F.silu(self.coarse_norms[i](x)))
         x = self.conv_out(F.silu(self.norm_out(x)), state and state.conv_out)
-        flow = (flow + FLOW_SCALES[2] * x[:, :2]).unflatten(0, (b, -1))
+        flow = (flow + FLOW_SCALES[2] * (x[:, :2] + along)).unflatten(0, (b, -1))
         x = x.unflatten(0, (b, -1))
 
         logits = x[:, :, 2:3]

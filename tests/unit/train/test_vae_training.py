@@ -114,6 +114,22 @@ def test_of_relayed_latents_the_decoder_sees_what_the_encoder_cannot_read():
         seen_by_d1.clear()
 
 
+def test_what_the_encoder_reads_badly_is_told_and_the_rest_it_reads_itself(monkeypatch):
+    model, batch = vae(), a_batch(clips_per_person=2)
+    latents, decoded = LabelLatents(len(LABELS), model.config.latent_channels), []
+    warp_fields = model.warp_fields
+    monkeypatch.setattr(model, "warp_fields", lambda z, references: decoded.append(z.detach()) or warp_fields(z, references))
+    for told in ((), ("press", "smile")):
+        settings = replace(SETTINGS, joint_odds=1.0, told=told, label_noise=0.0)
+        VAEObjective(model, settings)(batch, Step(0, 0.0, torch.Generator().manual_seed(0)))
+    own, mixed = (latents.read(z)[:, 0] for z in decoded if len(z) == 2)
+    differs = (own - mixed).abs().amax(dim=0) > 1e-3
+    assert {name for name, one in zip(LABELS, differs, strict=True) if one} == {"press", "smile"}
+    # Two frames of one person differ in them as their labels do.
+    index = [LABELS.index("press"), LABELS.index("smile")]
+    torch.testing.assert_close((mixed[0] - mixed[1])[index], (batch.labels[0, 0] - batch.labels[1, 0])[index], atol=1e-4, rtol=0)
+
+
 def trained(model, folder, **changes):
     settings = VAETraining(loop=LoopConfig(num_steps=4, log_every_steps=2), **changes)
     train(VAEObjective(model, settings), clips(clips_per_person=1).batches(), settings.loop, folder)

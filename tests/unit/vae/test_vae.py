@@ -138,9 +138,14 @@ def test_ablation_without_residual() -> None:
 @torch.no_grad()
 def test_reference_motion_tells_a_references_pose_in_the_latents_terms() -> None:
     with_motion, pictures, z = make_vae(CONFIGS["warp"]), portraits(1, 2), latents(1, 2)
-    unanchored = replace(CONFIGS["warp"].warp, anchored=False)  # an anchor is made of the reference's latent, told or not
+    # An anchor is made of the reference's latent, told or not, and bases move by how far a frame's is from it.
+    unanchored = replace(CONFIGS["warp"].warp, anchored=False, basis_codes=())
     without = make_vae(replace(CONFIGS["warp"], reference_motion=False, warp=unanchored))
-    kept = {name: weight for name, weight in with_motion.state_dict().items() if ".pyramid.motion." not in name}
+    kept = {
+        name: weight
+        for name, weight in with_motion.state_dict().items()
+        if ".pyramid.motion." not in name and ".bases." not in name
+    }
     without.load_state_dict(kept)
     own = with_motion.encode_references(pictures)
     given = with_motion.encode_references(pictures, latents=own.latents)

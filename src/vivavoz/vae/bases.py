@@ -1,0 +1,59 @@
+"""Fields that a person's picture moves along: a first-order rig, read off every reference once per session.
+
+A face's small parts move nearly in proportion to what a code says: an iris to the gaze, an eyelid to how far the eye is open.
+The warp's convolutions are told the code everywhere alike, and have to find out by themselves where it matters. Here it is said
+in the form of blend shapes: for some of the codes, a field over the reference, of which each picture takes as much as its code
+differs from the reference's. Zero at first, and zero for the reference itself.
+
+Shapes: R references, B rows, M references of a row, C channels, K codes with a basis, T frames, h w the fields' size.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vivavoz.nn.conv import ResBlock
+from vivavoz.nn.norm import ChannelRMSNorm
+
+_WIDTH = 24
+
+
+class MotionBases(nn.Module):
+    """A few convolutions over a reference's features at the fields' size.
+
+    Args:
+        num_channels: of these features.
+        num_bases: K.
+    """
+
+    def __init__(self, num_channels: int, num_bases: int) -> None:
+        super().__init__()
+        # Features as they are have large constant channels, beside which later norms would see nothing.
+        self.standardise = nn.InstanceNorm2d(num_channels)
+        self.conv_in = nn.Conv2d(num_channels, _WIDTH, 3, padding=1)
+        self.blocks = nn.Sequential(ResBlock(_WIDTH), ResBlock(_WIDTH))
+        self.norm_out = ChannelRMSNorm(_WIDTH)
+        self.conv_out = nn.Conv2d(_WIDTH, 2 * num_bases, 3, padding=1)
+        nn.init.zeros_(self.conv_out.weight)
+        nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(R, C, h, w) -> (R, 2K, h, w): x and y of every basis, in cells of the fields for 1 of the code."""
+        x = self.blocks(self.conv_in(self.standardise(features)))
+        found: Tensor = self.conv_out(F.silu(self.norm_out(x)))
+        return found
+
+
+def moved(bases: Tensor, amounts: Tensor) -> Tensor:
+    """Bases brought to every frame's place (R, 2K, T, h, w), of each as much as `amounts` (R, K, T) says: (R, 2, T, h, w)."""
+    return (bases.unflatten(1, (-1, 2)) * amounts[:, :, None, :, None, None]).sum(dim=1)
+
+
+def amounts_of(codes: Tensor, reference_codes: Tensor, chosen: tuple[int, ...]) -> Tensor:
+    """How far the chosen codes of frames are from the references': codes (B, C, T, h, w), of references (B, M, C, h, w) ->
+    (B*M, K, T), means over the places."""
+    index = list(chosen)
+    frames = codes[:, index].mean(dim=(3, 4))  # B K T
+    references = reference_codes[:, :, index].mean(dim=(3, 4))  # B M K
+    return (frames.unsqueeze(1) - references.unsqueeze(3)).flatten(0, 1)

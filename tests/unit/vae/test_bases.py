@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.unit.vae.pictures import make_vae, portraits
+from vivavoz.errors import ConfigError
+from vivavoz.vae.bases import MotionBases, amounts_of, moved
+from vivavoz.vae.config import WarpConfig, tiny_vae_config
+from vivavoz.vae.vae import VAE
+
+
+def test_untrained_bases_move_nothing() -> None:
+    bases = MotionBases(6, 3)
+    assert bases(torch.randn(2, 6, 8, 8)).abs().max() == 0
+
+
+def test_frames_take_as_much_of_each_basis_as_their_amounts_say() -> None:
+    bases = torch.randn(1, 4, 2, 3, 3, generator=torch.Generator().manual_seed(0))
+    amounts = torch.tensor([[[1.0, 0.0], [0.0, -2.0]]])
+    expected = torch.stack([bases[:, 0:2, 0], -2 * bases[:, 2:4, 1]], dim=2)
+    torch.testing.assert_close(moved(bases, amounts), expected)
+
+
+def test_amounts_are_differences_of_the_chosen_codes_to_each_reference() -> None:
+    codes = torch.arange(2 * 4 * 3, dtype=torch.float32).reshape(2, 4, 3, 1, 1).expand(-1, -1, -1, 2, 2)
+    references = torch.ones(2, 2, 4, 2, 2) * torch.tensor([0.0, 10.0])[None, :, None, None, None]
+    amounts = amounts_of(codes, references, (3, 1))
+    assert amounts.shape == (4, 2, 3)
+    torch.testing.assert_close(amounts[1], codes[0, [3, 1], :, 0, 0] - 10)  # the first row's second reference
+    torch.testing.assert_close(amounts[2], codes[1, [3, 1], :, 0, 0])
+
+
+@torch.no_grad()
+def test_a_chosen_code_moves_the_picture_in_proportion_and_the_reference_itself_stays() -> None:
+    vae = make_vae(tiny_vae_config(warp=True))
+    for parameter in (*vae.d1.parameters(), *vae.fusion.parameters()):  # what else is told the code is deaf to it
+        parameter.zero_()
+    references = vae.encode_references(portraits(1, 1))
+    rest = references.latents[:, 0].unsqueeze(2)
+    still = vae.warp_fields(rest, references).flow
+    torch.testing.assert_close(still, torch.zeros_like(still), atol=1e-6, rtol=0)
+    flows = []
+    for code, amount in ((0, 1e-3), (0, 2e-3), (1, 1e-3)):  # bases are of codes 0 and 2
+        z = rest.clone()
+        z[:, code] += amount
+        flows.append(vae.warp_fields(z, references).flow)
+    assert flows[0].abs().max() > 1e-7
+    torch.testing.assert_close(flows[1], 2 * flows[0], atol=1e-8, rtol=1e-2)
+    torch.testing.assert_close(flows[2], torch.zeros_like(still), atol=1e-9, rtol=0)
+
+
+def test_weights_without_bases_fit_a_preset_that_has_none() -> None:
+    config = tiny_vae_config(warp=True)
+    assert config.warp is not None
+    plain = VAE(replace(config, warp=replace(config.warp, basis_codes=())))
+    assert not any(".bases." in name for name in plain.state_dict())
+
+
+@pytest.mark.parametrize("codes", [(3,), (-1,), (0, 99)])
+def test_only_codes_that_exist_have_a_basis(codes: tuple[int, ...]) -> None:
+    with pytest.raises(ConfigError, match="basis_codes"):
+        replace(tiny_vae_config(warp=True), warp=WarpConfig(basis_codes=codes))
