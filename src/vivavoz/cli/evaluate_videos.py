@@ -18,7 +18,7 @@ JUDGES = {
     "i3d": "i3d_torchscript.pt: FVD25",
     "face_recognition": "a face-recognition network as ONNX: identity",
     "capp": "weights of train-capp: CAPP",
-    "sync": "weights of train-sync: vivavoz sync",
+    "sync": "weights of train-sync: vivavoz sync (default: the package's own)",
 }
 
 

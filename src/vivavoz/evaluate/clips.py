@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from vivavoz.data.shards.clip import SIZES_PX
 from vivavoz.data.shards.codec import decode_arrays, decode_frames
 from vivavoz.data.shards.manifest import Manifest, StoredClip
-from vivavoz.data.shards.storage import join, read_bytes
+from vivavoz.data.shards.storage import join
 from vivavoz.errors import ConfigError, DataError
 from vivavoz.evaluate.fidelity import Comparison, compare, mouth_region, pooled, rebuild, to_video
 from vivavoz.evaluate.kept import Keep, keep_nothing
@@ -210,7 +210,7 @@ def _read_window(url: str, clip: StoredClip, others: Sequence[tuple[str, StoredC
     start = most + (clip.info.num_frames - count - most) // 2
     own = [round(i * (start - 1) / (most - 1)) for i in range(most)]
     pictures = _frames(url, clip, [*own, *range(start, start + count)], config.size)
-    landmarks = decode_arrays(read_bytes(url, *_span(clip, "npz")), clip.info.key)["landmarks"][start : start + count]
+    landmarks = decode_arrays(clip.read(url, "npz"), clip.info.key)["landmarks"][start : start + count]
     scale = np.float32(config.size / SIZES_PX[0])
     references: dict[Source, NDArray[np.uint8]] = {"same clip": pictures[:most]}
     if len(others) == most:
@@ -228,14 +228,6 @@ def _read_window(url: str, clip: StoredClip, others: Sequence[tuple[str, StoredC
 def _frames(url: str, clip: StoredClip, wanted: Sequence[int], size: int) -> NDArray[np.uint8]:
     """Frames (T, S, S, 3) of a stored clip, from the smallest pictures that are large enough."""
     stored_px = min((side for side in SIZES_PX if side >= size), default=max(SIZES_PX))
-    frames = decode_frames(read_bytes(url, *_span(clip, f"{stored_px}.mp4")), wanted, clip.info.key)
+    frames = decode_frames(clip.read(url, f"{stored_px}.mp4"), wanted, clip.info.key)
     interpolation = cv2.INTER_AREA if size <= stored_px else cv2.INTER_CUBIC
     return np.stack([np.asarray(cv2.resize(frame, (size, size), interpolation=interpolation), np.uint8) for frame in frames])
-
-
-def _span(clip: StoredClip, suffix: str) -> tuple[int, int]:
-    """Where a member begins and ends."""
-    if suffix not in clip.members:
-        raise DataError(f"clip {clip.info.key} has no {suffix}; give the shards that `vivavoz data prepare` makes")
-    start, length = clip.members[suffix]
-    return start, start + length

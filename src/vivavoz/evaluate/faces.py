@@ -56,12 +56,15 @@ def align_face(image: NDArray[np.uint8], landmarks: NDArray[np.floating], size: 
     `landmarks` are (478, 2) or more columns, in pixels of `image`.
     """
     stable = list(STABLE_POINTS)
-    target = canonical_points()[stable, :2].astype(np.float64) * _FACE_HEIGHT * size + [size / 2, _MIDDLE * size]
-    source = np.asarray(landmarks[stable, :2], np.float64)
-    matrix = similarity(source, target)
+    matrix = similarity(np.asarray(landmarks[stable, :2], np.float64), aligned_landmarks(size)[stable])
     return np.asarray(
         cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8
     )
+
+
+def aligned_landmarks(size: int = ALIGNED_PX) -> NDArray[np.float64]:
+    """Where the landmarks of a mean face at rest lie in an aligned face, (478, 2) in pixels."""
+    return canonical_points()[:, :2].astype(np.float64) * _FACE_HEIGHT * size + [size / 2, _MIDDLE * size]
 
 
 def similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:

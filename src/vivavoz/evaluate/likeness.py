@@ -25,13 +25,13 @@ from vivavoz.data.rig import Rig
 from vivavoz.data.rig_labels import in_units
 from vivavoz.engine.controls import ControlTrack, StreamControls
 from vivavoz.engine.model import Model
-from vivavoz.errors import ConfigError
-from vivavoz.evaluate.faces import ALIGNED_PX, FindLandmarks, align_face
+from vivavoz.evaluate.faces import FindLandmarks, align_face, aligned_landmarks
 from vivavoz.evaluate.fidelity import to_video
 from vivavoz.evaluate.kept import Keep, keep_nothing
 from vivavoz.evaluate.material import HeldPortrait, HeldSpeech, Material, pick
 from vivavoz.evaluate.metrics import psnr
 from vivavoz.evaluate.speaking import speak
+from vivavoz.evaluate.videos.identity import load_recogniser
 from vivavoz.timing import FRAME_RATE
 from vivavoz.train.perceptual import Perceptual, SqueezeNetDistance
 
@@ -203,7 +203,7 @@ def choose_descriptor(squeezenet: tuple[Path, Path] | None = None, face_model: P
         face_model: ONNX file of a network in ArcFace's manner: (1, 3, 112, 112) RGB in [-1, 1] to one vector.
 
     Raises:
-        ConfigError: the network cannot be read or run.
+        WeightsError: the network cannot be read or run.
         WeightsError, ConfigError: as `SqueezeNetDistance.load`.
     """
     if face_model is not None:
@@ -228,21 +228,9 @@ def choose_descriptor(squeezenet: tuple[Path, Path] | None = None, face_model: P
 
 
 def _face_network(path: Path) -> Descriptor:
-    try:
-        network = cv2.dnn.readNetFromONNX(str(path))
-        network.setInput(np.zeros((1, 3, 112, 112), np.float32))
-        network.forward()
-    except cv2.error as error:
-        reason = " ".join(str(error).split())[:120]
-        raise ConfigError(f"{path} cannot be used ({reason}); give an ONNX file that takes faces of 112 x 112") from error
-    edge = round(ALIGNED_PX * 0.1)
-
-    def embed(face: NDArray[np.uint8]) -> NDArray[np.float32]:
-        inner = cv2.resize(face[edge:-edge, edge:-edge], (112, 112), interpolation=cv2.INTER_AREA)
-        network.setInput((inner.astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)[None])
-        return np.asarray(network.forward(), np.float32).ravel()
-
-    return Descriptor(name=f"face recognition ({path.name})", of=embed)
+    """Faces come aligned, so that landmarks lie where a mean face has them; from there to the network's place it is one shift."""
+    recognise, places = load_recogniser(path), aligned_landmarks()
+    return Descriptor(name=f"face recognition ({path.name})", of=lambda face: recognise(face, places))
 
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:

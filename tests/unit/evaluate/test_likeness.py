@@ -7,10 +7,12 @@ import pytest
 from skimage.data import astronaut
 
 from tests.unit.evaluate.material import babble, drawn_portrait, material, tiniest_model
+from tests.unit.evaluate.videos.material import write_face_network
 from vivavoz.data.rig_labels import in_units
-from vivavoz.errors import ConfigError
+from vivavoz.errors import WeightsError
 from vivavoz.evaluate.faces import align_face
 from vivavoz.evaluate.likeness import LikenessConfig, Pose, choose_descriptor, evaluate_likeness, judge, performed_wishes
+from vivavoz.evaluate.videos.identity import load_recogniser
 from vivavoz.train.perceptual import choose_perceptual
 
 
@@ -78,7 +80,17 @@ def test_a_model_is_judged_on_pictures_in_which_faces_are_found():
     assert poses[0].generated.shape == poses[0].performed.shape == (64, 64, 3)
 
 
+def test_a_face_network_sees_the_same_face_in_both_reports(tmp_path):
+    write_face_network(tmp_path / "faces.onnx")
+    descriptor, recognise = choose_descriptor(face_model=tmp_path / "faces.onnx"), load_recogniser(tmp_path / "faces.onnx")
+    drawn, photo, _ = faces()
+    portrait = drawn_portrait()
+    known = recognise(portrait.image, portrait.landmarks)
+    assert known @ descriptor.of(drawn) > 0.9
+    assert known @ descriptor.of(photo) < 0.7
+
+
 def test_a_file_that_is_no_network_is_refused(tmp_path):
     (tmp_path / "faces.onnx").write_bytes(b"nothing")
-    with pytest.raises(ConfigError, match="112 x 112"):
+    with pytest.raises(WeightsError, match="112 x 112"):
         choose_descriptor(face_model=tmp_path / "faces.onnx")

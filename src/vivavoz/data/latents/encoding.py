@@ -142,9 +142,9 @@ def fetch_weights(folder: str, into: Path) -> Path:
 def _encode_clip(clip: StoredClip, url: str, model: Model, size_px: int) -> EncodedClip:
     stored_px = min(size for size in SIZES_PX if size >= size_px)
     num_frames = 1 + (clip.info.num_frames - 1) // FRAMES_PER_LATENT * FRAMES_PER_LATENT
-    video = decode_frames(_member(clip, f"{stored_px}.mp4", url), range(num_frames), clip.info.key)
-    samples = torch.from_numpy(decode_sound(_member(clip, "flac", url), clip.info.key))
-    labels = decode_arrays(_member(clip, "npz", url), clip.info.key)
+    video = decode_frames(clip.read(url, f"{stored_px}.mp4"), range(num_frames), clip.info.key)
+    samples = torch.from_numpy(decode_sound(clip.read(url, "flac"), clip.info.key))
+    labels = decode_arrays(clip.read(url, "npz"), clip.info.key)
     with torch.inference_mode():
         windows = model.audio.windows(samples[None].to(model.device))[0, :num_frames]
     return EncodedClip(
@@ -154,11 +154,6 @@ def _encode_clip(clip: StoredClip, url: str, model: Model, size_px: int) -> Enco
         mel=mel_of_windows(windows),
         controls=control_rows(labels, latents_of_frames(num_frames)),
     )
-
-
-def _member(clip: StoredClip, suffix: str, url: str) -> bytes:
-    start, length = clip.members[suffix]
-    return read_bytes(url, start, start + length)
 
 
 def _seen(frames: NDArray[np.uint8], vae: VAE, size_px: int) -> Tensor:

@@ -18,7 +18,7 @@ from vivavoz.data import landmarks as lm
 from vivavoz.data.shards.clip import LABELS, MAX_FRAMES, SIZES_PX, ClipInfo
 from vivavoz.data.shards.codec import decode_arrays, decode_info, decode_sound
 from vivavoz.data.shards.manifest import Manifest, Shard, StoredClip
-from vivavoz.data.shards.storage import join, read_bytes
+from vivavoz.data.shards.storage import join
 from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
 
 OUTLINES: Final[tuple[tuple[int, ...], ...]] = (
@@ -83,7 +83,7 @@ def gather(folder: str, manifest: Manifest, chosen: Sequence[tuple[Shard, Stored
 
 def _clip(folder: str, shard: Shard, clip: StoredClip) -> dict[str, Any]:
     def read(suffix: str) -> bytes:
-        return read_member(folder, shard, clip, suffix)
+        return clip.read(join(folder, shard.name), suffix)
 
     key = clip.info.key
     info = decode_info(read("json"))
@@ -99,12 +99,6 @@ def _clip(folder: str, shard: Shard, clip: StoredClip) -> dict[str, Any]:
         "landmarks": base64.b64encode(np.round(landmarks * 8).astype("<i2").tobytes()).decode(),
         "labels": {name: _plain(values) for name, values in arrays.items()},
     }
-
-
-def read_member(folder: str, shard: Shard, clip: StoredClip, suffix: str) -> bytes:
-    """One member of a stored clip. Raises `DataError`."""
-    start, length = clip.members[suffix]
-    return read_bytes(join(folder, shard.name), start, start + length)
 
 
 def film(video: bytes, sound: bytes) -> bytes:
@@ -127,7 +121,7 @@ def film(video: bytes, sound: bytes) -> bytes:
 
 
 def _figures(folder: str, measured: Sequence[tuple[Shard, StoredClip]]) -> dict[str, Any]:
-    arrays = [decode_arrays(read_member(folder, shard, clip, "npz"), clip.info.key) for shard, clip in measured]
+    arrays = [decode_arrays(clip.read(join(folder, shard.name), "npz"), clip.info.key) for shard, clip in measured]
     classes, histograms = {}, []
     for name, kind in LABELS.items():
         values = [one[name] for one in arrays if name in one]

@@ -8,9 +8,10 @@ from typing import Final
 import cv2
 import numpy as np
 
-from vivavoz.data.preview.gather import choose, gather, read_member
+from vivavoz.data.preview.gather import choose, gather
 from vivavoz.data.shards.codec import decode_frames
 from vivavoz.data.shards.manifest import Manifest
+from vivavoz.data.shards.storage import join
 from vivavoz.errors import ConfigError, DataError
 from vivavoz.media.image import Pixels, write_image
 from vivavoz.media.output import whole_file, writing
@@ -50,7 +51,7 @@ def write_preview(folder: str, page: Path, *, num_clips: int = 12, seed: int = 0
     rows: list[Pixels] = []
     for shard, clip in chosen:
         num_frames = clip.info.num_frames
-        frames = decode_frames(read_member(folder, shard, clip, "256.mp4"), range(num_frames), clip.info.key)
+        frames = decode_frames(clip.read(join(folder, shard.name), "256.mp4"), range(num_frames), clip.info.key)
         places = np.linspace(0, num_frames - 1, SHEET_COLUMNS).round().astype(int)
         tiles = contact_sheet([frames[i] for i in places], SHEET_COLUMNS, [i / FRAME_RATE for i in places], _TILE_PX)
         rows += [_head(f"{clip.info.key}   {clip.info.identity}   {clip.info.split}", tiles.shape[1]), tiles]

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from vivavoz.config_json import from_plain, to_plain
 from vivavoz.data.shards.clip import SPLITS, ClipInfo, Split
-from vivavoz.data.shards.storage import join, read_text, write_text
+from vivavoz.data.shards.storage import join, read_bytes, read_text, write_text
 from vivavoz.errors import ConfigError, DataError
 from vivavoz.timing import FRAME_RATE
 
@@ -27,6 +27,13 @@ class StoredClip:
     info: ClipInfo
     members: dict[str, tuple[int, int]]
     """Offset in the tar file and length in bytes, by suffix."""
+
+    def read(self, url: str, suffix: str) -> bytes:
+        """One member, from the shard at `url`. Raises `DataError` where the clip has none, or the shard is not there whole."""
+        if suffix not in self.members:
+            raise DataError(f"clip {self.info.key} of {url} has no {suffix}; give shards that `vivavoz data` makes")
+        start, length = self.members[suffix]
+        return read_bytes(url, start, start + length)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,7 +18,7 @@ from vivavoz.data.landmarks import OVAL
 from vivavoz.data.shards.clip import SIZES_PX
 from vivavoz.data.shards.codec import decode_arrays, decode_frames, decode_sound
 from vivavoz.data.shards.manifest import Manifest, StoredClip
-from vivavoz.data.shards.storage import join, read_bytes
+from vivavoz.data.shards.storage import join
 from vivavoz.data.video.measure import face_labels, measure_heads
 from vivavoz.errors import DataError
 from vivavoz.evaluate.faces import FindLandmarks, without_gaps
@@ -100,18 +100,12 @@ def stored_clips(folder: str) -> Iterator[tuple[str, StoredClip]]:
 
 def read_stored(folder: str, shard: str, stored: StoredClip, size_px: int = SIZES_PX[0]) -> TalkingClip:
     """One clip of a corpus, in pictures of 512 or 256. Raises `DataError` where its shard is damaged or has no such pictures."""
-    key, wanted = stored.info.key, ("npz", "flac", f"{size_px}.mp4")
-    if not set(wanted) <= set(stored.members):
-        raise DataError(f"clip {key} of {folder} lacks pictures, sound or landmarks; give the shards that `vivavoz data` makes")
-    members = {}
-    for name in wanted:
-        start, length = stored.members[name]
-        members[name] = read_bytes(join(folder, shard), start, start + length)
+    key, url = stored.info.key, join(folder, shard)
     return TalkingClip(
         name=key,
-        frames=decode_frames(members[f"{size_px}.mp4"], range(stored.info.num_frames), key),
-        samples=decode_sound(members["flac"], key),
-        landmarks=decode_arrays(members["npz"], key)["landmarks"] * np.float32(size_px / SIZES_PX[0]),
+        frames=decode_frames(stored.read(url, f"{size_px}.mp4"), range(stored.info.num_frames), key),
+        samples=decode_sound(stored.read(url, "flac"), key),
+        landmarks=decode_arrays(stored.read(url, "npz"), key)["landmarks"] * np.float32(size_px / SIZES_PX[0]),
     )
 
 

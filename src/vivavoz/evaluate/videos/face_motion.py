@@ -17,6 +17,8 @@ from vivavoz.timing import FRAME_RATE
 
 SHUT = 0.5
 """A blink begins where both eyes are more than half shut."""
+STILL = 0.001
+"""Lips whose opening deviates by less, in face heights, stand still: what a face finder tells of shut lips varies by 0.0003."""
 _NEAR_FRAMES = 1
 _MARGIN = 0.6
 """What belongs to the person: the face's box, enlarged so much on every side in heights of the face, and all below it."""
@@ -27,7 +29,9 @@ class LipAgreement:
     """How the lips of a clip agree with those of the real one."""
 
     r: float
-    """Pearson's r of the openings."""
+    """Pearson's r of the openings; 0 where the lips stand still, NaN where the real ones do."""
+    gain: float
+    """Deviation of the opening over the real one's; NaN where the real lips stand still."""
     closures: int
     """Closures of the real lips that find the generated ones closed within a picture."""
     num_closures: int
@@ -35,9 +39,9 @@ class LipAgreement:
 
 
 def lip_agreement(openings: Track, real: Track) -> LipAgreement:
-    """Compare the openings of the lips (T,) with the real ones (T,), in any unit that is 0 for closed lips.
+    """Compare the openings of the lips (T,) with the real ones (T,), in face heights.
 
-    Lips are closed below 15 % of their own wide opening (the 95th percentile).
+    Lips are closed below 15 % of their own wide opening (the 95th percentile), and below what counts as standing still.
     """
     closed, truth = _closed(openings), _closed(real)
     starts = np.flatnonzero(truth & ~np.append(False, truth[:-1]))
@@ -45,7 +49,9 @@ def lip_agreement(openings: Track, real: Track) -> LipAgreement:
     hits = sum(
         bool(closed[max(start - _NEAR_FRAMES, 0) : end + _NEAR_FRAMES + 1].any()) for start, end in zip(starts, ends, strict=True)
     )
-    return LipAgreement(r=pearson(openings, real), closures=hits, num_closures=len(starts))
+    moved, wanted = float(openings.std()), float(real.std())
+    r, gain = (pearson(openings, real), moved / wanted) if wanted >= STILL else (float("nan"), float("nan"))
+    return LipAgreement(r=0.0 if moved < STILL <= wanted else r, gain=gain, closures=hits, num_closures=len(starts))
 
 
 def blinks_per_minute(blink: NDArray[np.floating]) -> float:
@@ -76,4 +82,4 @@ def background_drift(clip: TalkingClip) -> float:
 
 
 def _closed(openings: Track) -> NDArray[np.bool_]:
-    return np.asarray(openings < CLOSED_SHARE * float(np.percentile(openings, 95)))
+    return np.asarray(openings < max(CLOSED_SHARE * float(np.percentile(openings, 95)), STILL))

@@ -35,8 +35,8 @@ class FaceRecogniser:
 
     network: Any
 
-    def __call__(self, image: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Features (D,) of length 1 of the face with landmarks (478, 3) in a picture (H, W, 3) RGB."""
+    def __call__(self, image: NDArray[np.uint8], landmarks: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Features (D,) of length 1 of the face with landmarks (478, 2 or 3) in a picture (H, W, 3) RGB."""
         face = aligned_face(image, landmarks)
         self.network.setInput(cv2.dnn.blobFromImage(face, scalefactor=1 / 127.5, mean=(127.5, 127.5, 127.5)))
         features = np.asarray(self.network.forward(), np.float32).ravel()
@@ -57,7 +57,7 @@ def load_recogniser(path: Path) -> FaceRecogniser:
     return recogniser
 
 
-def aligned_face(image: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[np.uint8]:
+def aligned_face(image: NDArray[np.uint8], landmarks: NDArray[np.floating]) -> NDArray[np.uint8]:
     """The face (112, 112, 3) of a picture, turned, scaled and shifted to where such networks expect it."""
     points = np.stack(
         [

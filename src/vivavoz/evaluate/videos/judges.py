@@ -1,7 +1,7 @@
 """The judges of videos: which metrics can be had with the weights at hand, and what to fetch for the others.
 
-Weights come by path, from an option or an environment variable. A metric without its weights is left out and says so; no other
-number takes its place.
+Weights come by path, from an option or an environment variable; those of `vivavoz sync` come with the package. A metric without
+its weights is left out and says so; no other number takes its place.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from importlib import resources
 from pathlib import Path
+from typing import Final
 
 import torch
 
@@ -48,6 +50,9 @@ ENVIRONMENT = {
 }
 """The variable that names each file."""
 
+SHIPPED_SYNC: Final = Path(str(resources.files("vivavoz"))) / "weights" / "sync" / "sync.safetensors"
+"""The weights of `vivavoz sync` that are taken where no others are named; MODEL_CARD.md beside them says what they are."""
+
 FETCH = {
     "syncnet": "S_C, S_D: fetch syncnet_v2.model (github.com/joonson/syncnet_python) and give --syncnet or VIVAVOZ_SYNCNET",
     "i3d": "FVD25: fetch i3d_torchscript.pt (github.com/universome/stylegan-v) and give --i3d or VIVAVOZ_I3D",
@@ -77,9 +82,9 @@ class Judges:
 
 
 def paths_from(given: Mapping[str, Path | None], environment: Mapping[str, str] = os.environ) -> JudgePaths:
-    """Paths from options, and where there is none from the environment."""
+    """Paths from options, where there is none from the environment, and for `vivavoz sync` at last the package's own."""
     found = {name: given.get(name) or _path(environment.get(variable)) for name, variable in ENVIRONMENT.items()}
-    return JudgePaths(**found)
+    return JudgePaths(**{**found, "sync": found["sync"] or SHIPPED_SYNC})
 
 
 def load_judges(paths: JudgePaths, device: torch.device | str = "cpu") -> Judges:

@@ -60,6 +60,9 @@ METRICS: dict[str, Metric] = {
     ),
     "identity": Metric(label="identity", better="up", digits=3, what="cosine of face features with the real first picture"),
     "lip_r": Metric(label="lip r", better="up", digits=3, what="Pearson's r of the lips' opening with the real one"),
+    "lip_gain": Metric(
+        label="lip gain", better="as real", digits=2, what="deviation of the lips' opening over the real one's; 1 is as real"
+    ),
     "closures": Metric(
         label="closures", better="up", digits=3, what="share of the real lips' closures that find the lips closed"
     ),
@@ -125,7 +128,7 @@ def score_against(clip: TalkingClip, real: TalkingClip, judges: Judges) -> ClipS
     if clip.landmarks is not None and real.landmarks is not None:
         agreement = lip_agreement(clip.labels()["lip_shape"][:, 0], real.labels()["lip_shape"][:, 0])
         if not np.isnan(agreement.r):
-            scores["lip_r"] = agreement.r
+            scores |= {"lip_r": agreement.r, "lip_gain": agreement.gain}
         if agreement.num_closures:
             scores["closures"] = agreement.closures / agreement.num_closures
         if judges.recognise is not None:

@@ -160,7 +160,7 @@ def _line(cells: list[str]) -> str:
 
 
 def _number(value: float | None, digits: int) -> str:
-    return "" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+    return "" if value is None or not math.isfinite(value) else f"{value:z.{digits}f}"
 
 
 def _plain(row: Row) -> dict[str, Any]:

@@ -30,6 +30,15 @@ def test_lips_that_never_close_hit_nothing():
     assert lip_agreement(openings() + 0.1, openings()).closures == 0
 
 
+def test_shut_lips_agree_with_nothing_whatever_a_face_finder_trembles():
+    trembling = openings() * 0.003
+    found = lip_agreement(trembling, openings())
+    assert found.r == 0
+    assert found.gain == pytest.approx(0.003)
+    assert lip_agreement(openings() * 0.5, openings()).gain == pytest.approx(0.5)
+    assert np.isnan(lip_agreement(openings(), trembling).r)
+
+
 def test_blinks_are_counted_once_and_need_both_eyes():
     blink = np.zeros((250, 2))  # ten seconds
     blink[20:24] = 0.9

@@ -221,3 +221,8 @@ def test_commands(corpus, model, tmp_path, capsys, monkeypatch):
 
 def _nothing():
     raise DataError("no MediaPipe here")
+
+
+def test_a_little_below_zero_is_no_minus_zero():
+    table = Table(title="A table", rows=(Row(label="here", scores={"sync_offset_frames": -0.5}, num_clips=2),))
+    assert "| here | 2 | 0 |" in to_markdown(table)

@@ -6,7 +6,7 @@ from skimage.metrics import structural_similarity
 
 from tests.unit.evaluate.videos.material import talking_clip, write_face_network, write_i3d
 from vivavoz.errors import ConfigError, DataError, WeightsError
-from vivavoz.evaluate.videos.judges import FETCH, JudgePaths, Judges, load_judges, paths_from
+from vivavoz.evaluate.videos.judges import FETCH, SHIPPED_SYNC, JudgePaths, Judges, load_judges, paths_from
 from vivavoz.evaluate.videos.scoring import METRICS, fidelity, score_against, score_alone, summarise_scores, video_distance
 from vivavoz.train.perceptual import Perceptual
 
@@ -105,6 +105,9 @@ def test_options_go_before_the_environment(tmp_path):
     assert paths.syncnet == tmp_path / "mine"
     assert str(paths.i3d) == "/env/i3d"
     assert paths.capp is None
+    assert paths_from({"sync": tmp_path / "mine"}, {"VIVAVOZ_SYNC": "/env/sync"}).sync == tmp_path / "mine"
+    assert str(paths_from({}, {"VIVAVOZ_SYNC": "/env/sync"}).sync) == "/env/sync"
+    assert paths_from({}, {}).sync == SHIPPED_SYNC
 
 
 def test_weights_are_named_in_reports(tmp_path):
