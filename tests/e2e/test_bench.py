@@ -86,7 +86,7 @@ def test_a_floor_is_the_longer_of_products_and_bytes() -> None:
         (["--runtime", "cpu"], "the cpu runtime is for models with a reference warp"),
         (["--steps", "0"], "num_steps is 0"),
         (["--sessions", "0"], "sessions is 0, expected at least 1"),
-        (["--device", "abacus"], "device 'abacus' cannot be used"),
+        (["--device", "abacus"], "cannot compute on 'abacus'"),
         (["--model", "nobody"], "unknown model 'nobody'"),
         (["-o", "figures.txt"], "its suffix is '.txt'; use one of .json"),
     ],

@@ -56,9 +56,14 @@ def test_progress_tells_step_losses_and_time_left(material, monkeypatch, capsys)
     assert capsys.readouterr().err == "vivavoz: VAE 1/3, step 40: l1 1.25, flow 0.5; 110 minutes left\n"
 
 
-def test_missing_folders_are_named(tmp_path, capsys):
+def test_missing_folders_are_named_before_anything_is_written(tmp_path, material, capsys):
     assert train(tmp_path) == 2
     assert "portraits is not a folder" in complaint(capsys)
+    assert not (tmp_path / "run").exists()
+    folders = ("--portraits", f"{material}/portraits", "--speech", f"{material}/speech", "-o", f"{tmp_path}/run")
+    assert main(["train", "lite", *folders, "--clips", f"{tmp_path}/clips"]) == 2
+    assert f"{tmp_path}/clips" in complaint(capsys)
+    assert not (tmp_path / "run").exists()
 
 
 def test_interrupted_training_says_how_to_go_on(material, monkeypatch, capsys):

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 from vivavoz.errors import ConfigError
 
 if TYPE_CHECKING:
-    import torch
-
     from vivavoz.engine.runtime import RuntimeName
 
 
@@ -52,6 +50,7 @@ def run(options: argparse.Namespace) -> None:
     from vivavoz.bench.counting import with_sampling
     from vivavoz.bench.report import count_only, preset_of, render, run_bench
     from vivavoz.bench.speed import Plan
+    from vivavoz.engine.weights import check_device
     from vivavoz.media.output import whole_file
 
     plan = Plan(
@@ -60,7 +59,9 @@ def run(options: argparse.Namespace) -> None:
         warmup=options.warmup,
         repeats=options.repeats,
     )
-    device = _device(options.device)
+    name = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    check_device(name)
+    device = torch.device(name)
     dtype = getattr(torch, options.dtype) if options.dtype else torch.bfloat16 if device.type == "cuda" else torch.float32
     with ExitStack() as stack:
         target = stack.enter_context(whole_file(options.output, {".json"})) if options.output else None
@@ -92,15 +93,3 @@ def _runtimes(names: str) -> list[RuntimeName]:
         if name not in RUNTIME_NAMES:
             raise ConfigError(f"unknown runtime {name!r}; expected all, or some of {', '.join(RUNTIME_NAMES)}")
     return wanted  # type: ignore[return-value]
-
-
-def _device(name: str | None) -> torch.device:
-    import torch
-
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"device {name!r} cannot be used ({reason}); expected cpu, or cuda where there is a card") from error
-    return device

@@ -35,7 +35,7 @@ from vivavoz.train.filmed_clips import FilmedClips, FilmedWindows, MixedClips
 from vivavoz.train.generator_training import FrameWishes, GeneratorObjective, Take, hear
 from vivavoz.train.perceptual import Perceptual
 from vivavoz.train.phases import Phases
-from vivavoz.train.recipes import LiteRecipe, VAEPhase
+from vivavoz.train.recipes import LiteRecipe
 from vivavoz.train.run_folder import Trained, begin_run
 from vivavoz.train.vae_training import VAEObjective
 from vivavoz.vae.vae import VAE
@@ -76,6 +76,10 @@ def train_lite(
             a run of another recipe or a damaged checkpoint.
         OutputError: `out` cannot be written.
     """
+    for folder in (portraits_dir, speech_dir):
+        if not folder.is_dir():
+            raise DataError(f"{folder} is not a folder; give a folder of portraits and one of recordings")
+    windows = [None if filmed is None or phase.filmed is None else FilmedWindows(filmed, phase.filmed) for phase in recipe.vae]
     begin_run(out, recipe)
     portraits = prepare_portraits(portraits_dir, out / "corpus", report=report)
     readers = prepare_speech(speech_dir, out / "corpus", num_processes=num_processes, report=report)
@@ -86,7 +90,7 @@ def train_lite(
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         phases = Phases(out, recipe.budget_s, report)
-        _train_vae(model.vae, portraits, readers, filmed, recipe, phases, perceptual, report)
+        _train_vae(model.vae, portraits, readers, windows, recipe, phases, perceptual, report)
         _train_speech(model, portraits, readers, recipe, phases)
     weights = out / "weights"
     save_model(model.eval(), weights)
@@ -163,7 +167,7 @@ def _train_vae(
     vae: VAE,
     portraits: Portraits,
     readers: Sequence[Reader],
-    filmed: str | None,
+    filmed: Sequence[FilmedWindows | None],
     recipe: LiteRecipe,
     phases: Phases,
     perceptual: Perceptual | None,
@@ -181,13 +185,9 @@ def _train_vae(
 
         return from_step
 
-    def batches(phase: VAEPhase) -> Callable[[int], Iterable[Clips | FilmedClips]]:
-        if filmed is None or phase.filmed is None:
-            return animated(phase.clips)
-        windows = FilmedWindows(filmed, phase.filmed)
-
+    def mixed(config: ClipConfig, windows: FilmedWindows) -> Callable[[int], Iterable[Clips | FilmedClips]]:
         def from_step(first_step: int) -> Iterable[Clips | FilmedClips]:
-            data = MixedClips(AnimatedClips(portraits, phase.clips, performances()), windows)
+            data = MixedClips(AnimatedClips(portraits, config, performances()), windows)
             return data.batches(num_workers=recipe.num_render_processes)(first_step)
 
         return from_step
@@ -199,10 +199,11 @@ def _train_vae(
             objective = FaceMapObjective(vae.encoder.face_map, recipe.face)
             phases.train("face-map", objective, faces.batches(num_workers=recipe.num_render_processes), loop)
         phases.finish("face-map", loop, part="face_map", module=vae.encoder.face_map)
-    for number, phase in enumerate(recipe.vae, 1):
+    for number, (phase, windows) in enumerate(zip(recipe.vae, filmed, strict=True), 1):
         name, loop = f"vae-{number}", phase.training.loop
         if not phases.is_done(name, loop):
-            phases.train(name, VAEObjective(vae, phase.training, perceptual), batches(phase), loop)
+            batches = animated(phase.clips) if windows is None else mixed(phase.clips, windows)
+            phases.train(name, VAEObjective(vae, phase.training, perceptual), batches, loop)
         phases.finish(name, loop, part="vae", module=vae)
         if number == 1:
             _train_e2(vae, animated(recipe.encoder_clips), recipe, phases, report)
