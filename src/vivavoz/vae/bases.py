@@ -10,6 +10,7 @@ Shapes: R references, B rows, M references of a row, C channels, K codes with a 
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -53,7 +54,10 @@ def moved(bases: Tensor, amounts: Tensor) -> Tensor:
 def amounts_of(codes: Tensor, reference_codes: Tensor, chosen: tuple[int, ...]) -> Tensor:
     """How far the chosen codes of frames are from the references': codes (B, C, T, h, w), of references (B, M, C, h, w) ->
     (B*M, K, T), means over the places."""
-    index = list(chosen)
-    frames = codes[:, index].mean(dim=(3, 4))  # B K T
-    references = reference_codes[:, :, index].mean(dim=(3, 4))  # B M K
+
+    def of_chosen(x: Tensor, dim: int) -> Tensor:  # indices in a list would have to be copied to a GPU, which ends a recording
+        return torch.stack([x.select(dim, code) for code in chosen], dim=dim)
+
+    frames = of_chosen(codes.mean(dim=(3, 4)), dim=1)  # B K T
+    references = of_chosen(reference_codes.mean(dim=(3, 4)), dim=2)  # B M K
     return (frames.unsqueeze(1) - references.unsqueeze(3)).flatten(0, 1)

@@ -103,7 +103,7 @@ class VAEConfig:
             )
         if self.warp is not None and any(not 0 <= code < self.frame_codes for code in self.warp.basis_codes):
             raise ConfigError(
-                f"basis_codes is {self.warp.basis_codes}, expected frame codes, 0 to {self.frame_codes - 1}: change one"
+                f"basis_codes is {self.warp.basis_codes}, with {self.frame_codes} frame_codes; they count from 0: change one"
             )
         if self.warp is not None and not self.references:
             raise ConfigError("a reference warp needs references: set references=True or warp=None")

@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.unit.vae.pictures import make_vae, portraits
+from vivavoz.data.rig_labels import LABELS
 from vivavoz.errors import ConfigError
 from vivavoz.vae.bases import MotionBases, amounts_of, moved
-from vivavoz.vae.config import WarpConfig, tiny_vae_config
+from vivavoz.vae.config import WarpConfig, lite_vae_config, tiny_vae_config
 from vivavoz.vae.vae import VAE
 
 
@@ -57,6 +59,37 @@ def test_weights_without_bases_fit_a_preset_that_has_none() -> None:
     assert config.warp is not None
     plain = VAE(replace(config, warp=replace(config.warp, basis_codes=())))
     assert not any(".bases." in name for name in plain.state_dict())
+
+
+class Called(TorchDispatchMode):
+    """The names of all operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        self.names.add(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@torch.no_grad()
+def test_decoding_makes_no_tensors_of_numbers_so_that_a_gpu_can_record_it() -> None:
+    vae = make_vae(tiny_vae_config(warp=True))
+    references = vae.encode_references(portraits(1, 2))
+    z = references.latents[:, 0].unsqueeze(2)
+    vae.decode(z, references)  # tables are made once
+    with Called() as called:
+        vae.decode(z, references)
+    assert "aten.grid_sampler_2d.default" in called.names
+    assert not called.names & {"aten.index.Tensor", "aten.lift_fresh.default"}
+
+
+def test_the_bases_of_lite_are_of_lips_lids_gaze_and_brows() -> None:
+    warp = lite_vae_config().warp
+    assert warp is not None
+    without = {"tongue", "yaw", "pitch", "roll", "centre_x", "centre_y", "face_height", "breath", "light"}
+    assert {LABELS[code] for code in warp.basis_codes} == set(LABELS) - without
 
 
 @pytest.mark.parametrize("codes", [(3,), (-1,), (0, 99)])
