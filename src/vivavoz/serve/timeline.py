@@ -329,7 +329,7 @@ class Timeline:
 
     def _was_late(self, now_s: float) -> None:
         if now_s - self._interrupted_at_s > _CATCHES_UP_S:
-            self._ladder.was_late(now_s)
+            self._ladder.was_late(now_s, self.block_s)
 
     def _go_ahead(self, num_frames: int, now_s: float) -> bool:
         """Leave out pictures that would come too late; whether there are so many that the stream restarts behind them."""

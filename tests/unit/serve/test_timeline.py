@@ -265,6 +265,14 @@ def test_too_slow_a_maker_gives_up_steps_then_pictures_and_never_sound() -> None
     assert stage.timeline.level == 0
 
 
+def test_so_slow_a_maker_that_late_pictures_are_rare_gives_up_steps_too() -> None:
+    stage = Stage(block_s=0.05)
+    stage.run(2)
+    stage.block_s = 30
+    stage.run(150)
+    assert stage.timeline.num_steps == 1
+
+
 def test_interruptions_cost_no_steps() -> None:
     """What comes after one is wanted at once, and may be late; that the machine keeps up otherwise is known."""
     rng = np.random.default_rng(0)
