@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vivavoz.data.rig_labels import LABELS
+from vivavoz.errors import ConfigError
 from vivavoz.train.clips import EYES, IRISES, MOUTH, Clips, pictures
 from vivavoz.train.filmed_clips import FilmedClips
 from vivavoz.train.label_latents import LabelLatents
@@ -63,6 +64,11 @@ class VAETraining:
     """Of trusting the wrong one of several references."""
     latent_weight: float = 1.0
     kl_weight: float = 1e-4
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for what is told and no label."""
+        if unknown := [name for name in self.told if name not in LABELS]:
+            raise ConfigError(f"told has {', '.join(unknown)}, expected labels, some of {', '.join(LABELS)}: change it")
 
 
 def encode(vae: VAE, clips: Clips | FilmedClips) -> Posterior:

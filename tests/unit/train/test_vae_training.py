@@ -6,7 +6,7 @@ import torch
 
 from tests.unit.train.material import clip_config, portraits, small_preset
 from vivavoz.data.rig_labels import LABELS
-from vivavoz.errors import TrainingError
+from vivavoz.errors import ConfigError, TrainingError
 from vivavoz.train.clips import AnimatedClips, pictures
 from vivavoz.train.filmed_clips import FilmedClips
 from vivavoz.train.label_latents import LabelLatents
@@ -128,6 +128,11 @@ def test_what_the_encoder_reads_badly_is_told_and_the_rest_it_reads_itself(monke
     # Two frames of one person differ in them as their labels do.
     index = [LABELS.index("press"), LABELS.index("smile")]
     torch.testing.assert_close((mixed[0] - mixed[1])[index], (batch.labels[0, 0] - batch.labels[1, 0])[index], atol=1e-4, rtol=0)
+
+
+def test_only_labels_can_be_told():
+    with pytest.raises(ConfigError, match="told has gaze, expected labels, some of opening"):
+        replace(SETTINGS, told=("gaze_x", "gaze"))
 
 
 def trained(model, folder, **changes):
