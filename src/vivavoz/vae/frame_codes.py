@@ -59,6 +59,8 @@ class FrameCodes:
         """Latents (B, C_z, N, h, w) -> codes (B, K, T, h, w): `pack` undone, but for what it dropped."""
         z = _with_channels(z, len(GAINS) * self.num_codes)
         start = 1 if is_start else 0
+        if z.shape[2] <= start:  # a single picture, as references are; exporters cannot do what follows for no pictures
+            return z[:, : self.num_codes]
         frames = _weighted_sums(z[:, :, start:].unflatten(1, (len(GAINS), -1)).unbind(1), _SYNTHESIS, dim=3).flatten(2, 3)
         return torch.cat([z[:, : self.num_codes, :start], frames], dim=2)
 
