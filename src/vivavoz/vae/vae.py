@@ -62,11 +62,11 @@ class References:
             return first
 
         blocks = zip(*(row.fusion for row in rows), strict=True)
-        eighth, quarter, half = (_cat([row.warp and row.warp[level] for row in rows]) for level in range(3))
+        levels = None if first.warp is None else zip(*(row.warp or () for row in rows), strict=True)
         return References(
             latents=torch.cat([row.latents for row in rows]),
             fusion=tuple(FusionMemory(torch.cat([m.key for m in of]), torch.cat([m.value for m in of])) for of in blocks),
-            warp=None if eighth is None or quarter is None or half is None else (eighth, quarter, half),
+            warp=None if levels is None else tuple(torch.cat(level) for level in levels),
             photos=_cat([row.photos for row in rows]),
             size=first.size,
             mask=_cat([row.mask for row in rows]),
@@ -82,7 +82,7 @@ class References:
         return References(
             latents=rows(self.latents),
             fusion=tuple(FusionMemory(rows(memory.key), rows(memory.value)) for memory in self.fusion),
-            warp=None if self.warp is None else (rows(self.warp[0]), rows(self.warp[1]), rows(self.warp[2])),
+            warp=None if self.warp is None else tuple(rows(level) for level in self.warp),
             photos=None if self.photos is None else rows(self.photos),
             size=self.size,
             mask=None if self.mask is None else rows(self.mask),

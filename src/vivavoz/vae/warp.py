@@ -38,8 +38,8 @@ a single step of the optimizer moves pictures by whole cells."""
 MAX_SHADE = 0.7
 """Largest natural logarithm of the gain a shade can ask for: half or double the light."""
 
-Memory: TypeAlias = tuple[Tensor, Tensor, Tensor]
-"""Features of the references (B, M, C, ., .) at 1/8, 1/4 and 1/2 of the input's side, the last with their bases behind."""
+Memory: TypeAlias = tuple[Tensor, ...]
+"""Features of the references (B, M, C, ., .) at 1/8, 1/4 and 1/2 of the input's side, and their bases where there are any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,12 +190,11 @@ class ReferenceWarp(nn.Module):
 
         `motion` (B*M, C, h, w) and `face`: see `ReferencePyramid`.
         """
-        *coarse, finest = self.pyramid(features, motion, face)
+        memory = self.pyramid(features, motion, face)
         if self.bases is not None:
-            seen = finest if face is None else torch.cat([finest, face.levels[0]], dim=1)
-            finest = torch.cat([finest, self.bases(seen)], dim=1)
-        eighth, quarter, half = (torch.unflatten(level, 0, (-1, num_references)) for level in (*coarse, finest))
-        return eighth, quarter, half
+            seen = memory[-1] if face is None else torch.cat([memory[-1], face.levels[0]], dim=1)
+            memory = (*memory, self.bases(seen))
+        return tuple(torch.unflatten(level, 0, (-1, num_references)) for level in memory)
 
     def forward(
         self,
@@ -221,10 +220,10 @@ class ReferenceWarp(nn.Module):
                 if i == 0:
                     x = (x.unsqueeze(1) + memory[0].unsqueeze(3)).flatten(0, 1).contiguous(memory_format=torch.channels_last_3d)
                 else:
-                    found = sample_features(memory[i].flatten(0, 1), self._limit(flow.detach()))
-                    x = x + found[:, : x.shape[1]]
+                    place = self._limit(flow.detach())
+                    x = x + sample_features(memory[i].flatten(0, 1), place)
                     if amounts is not None and i == 2:
-                        along = moved(found[:, x.shape[1] :], amounts)
+                        along = sample_frames(moved(memory[3].flatten(0, 1), amounts), place)
             x = stage.refine(x, own)  # type: ignore[operator]
             if i < 2:
                 flow = flow + FLOW_SCALES[i] * self.coarse_flows[i](F.silu(self.coarse_norms[i](x)))
@@ -259,6 +258,13 @@ def _finer(flow: Tensor, temporal: int, *, is_start: bool) -> Tensor:
 def sample_features(features: Tensor, flow: Tensor) -> Tensor:
     """Fetch features (R, C, h, w) from where the flow (R, 2, T, h, w) says: (R, C, T, h, w)."""
     return sample_photos(features.unsqueeze(1), flow.unsqueeze(1)).squeeze(1)
+
+
+def sample_frames(frames: Tensor, flow: Tensor) -> Tensor:
+    """The same where every frame has features of its own: (R, C, T, h, w)."""
+    t = frames.shape[2]
+    found = sample_features(frames.transpose(1, 2).flatten(0, 1), flow.transpose(1, 2).flatten(0, 1).unsqueeze(2))
+    return found.squeeze(2).unflatten(0, (-1, t)).transpose(1, 2)
 
 
 def resize_frames(x: Tensor, size: tuple[int, int]) -> Tensor:

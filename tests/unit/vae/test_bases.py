@@ -12,6 +12,7 @@ from vivavoz.errors import ConfigError
 from vivavoz.vae.bases import MotionBases, amounts_of, moved
 from vivavoz.vae.config import WarpConfig, lite_vae_config, tiny_vae_config
 from vivavoz.vae.vae import VAE
+from vivavoz.vae.warp import sample_features, sample_frames
 
 
 def test_untrained_bases_move_nothing() -> None:
@@ -20,10 +21,18 @@ def test_untrained_bases_move_nothing() -> None:
 
 
 def test_frames_take_as_much_of_each_basis_as_their_amounts_say() -> None:
-    bases = torch.randn(1, 4, 2, 3, 3, generator=torch.Generator().manual_seed(0))
+    bases = torch.randn(1, 4, 3, 5, generator=torch.Generator().manual_seed(0))
     amounts = torch.tensor([[[1.0, 0.0], [0.0, -2.0]]])
-    expected = torch.stack([bases[:, 0:2, 0], -2 * bases[:, 2:4, 1]], dim=2)
+    expected = torch.stack([bases[:, 0:2], -2 * bases[:, 2:4]], dim=2)
     torch.testing.assert_close(moved(bases, amounts), expected)
+
+
+def test_every_frame_is_fetched_from_its_own_field() -> None:
+    fields = torch.randn(2, 3, 4, 8, 6, generator=torch.Generator().manual_seed(0))
+    flow = 0.2 * torch.randn(2, 2, 4, 8, 6, generator=torch.Generator().manual_seed(1))
+    found = sample_frames(fields, flow)
+    for t in range(4):
+        torch.testing.assert_close(found[:, :, t], sample_features(fields[:, :, t], flow[:, :, t : t + 1]).squeeze(2))
 
 
 def test_amounts_are_differences_of_the_chosen_codes_to_each_reference() -> None:
