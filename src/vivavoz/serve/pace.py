@@ -6,6 +6,8 @@ from collections import deque
 
 _FIRST_GUESS_S = 0.12
 """A usual block, before any has been made."""
+_REMEMBERED_WAITS, _REMEMBERED_MAKINGS = 40, 8
+"""Blocks that are looked back on: what kept one waiting, such as another program, comes again within seconds."""
 _FIXED = 0.25
 """Share of a block's time that does not grow with it."""
 
@@ -14,16 +16,16 @@ class Pace:
     """Times of a session's blocks, by their size in latents."""
 
     def __init__(self, block_latents: int) -> None:
-        self._waits_s: dict[int, deque[float]] = {block_latents: deque([_FIRST_GUESS_S], maxlen=8)}
-        self._makings_s: dict[int, deque[float]] = {block_latents: deque([_FIRST_GUESS_S], maxlen=8)}
+        self._waits_s: dict[int, deque[float]] = {block_latents: deque([_FIRST_GUESS_S], maxlen=_REMEMBERED_WAITS)}
+        self._makings_s: dict[int, deque[float]] = {block_latents: deque([_FIRST_GUESS_S], maxlen=_REMEMBERED_MAKINGS)}
 
     def was(self, block_latents: int, *, wait_s: float, making_s: float) -> None:
         """A block was made, in `making_s`, `wait_s` after it was wanted."""
-        for times, time_s in ((self._waits_s, wait_s), (self._makings_s, making_s)):
-            times.setdefault(block_latents, deque(maxlen=8)).append(time_s)
+        self._waits_s.setdefault(block_latents, deque(maxlen=_REMEMBERED_WAITS)).append(wait_s)
+        self._makings_s.setdefault(block_latents, deque(maxlen=_REMEMBERED_MAKINGS)).append(making_s)
 
     def wait_s(self, block_latents: int) -> float:
-        """The longest of the last eight waits for such a block."""
+        """The longest of the last forty waits for such a block."""
         return max(_expected(self._waits_s, block_latents))
 
     def making_s(self, block_latents: int) -> float:
