@@ -156,6 +156,7 @@ def account_encoder(vae: VAE, side_px: int) -> tuple[Stage, ...]:
     return (waiting, *stages)
 
 
+@torch.no_grad()
 def account_decoder(vae: VAE, side_px: int) -> tuple[Stage, ...]:
     """D1, D_ref, and D2 or the reference warp, for `side_px` x `side_px` pictures; `vae` is on the meta device."""
     latent_side = side_px // vae.config.spatial_factor
@@ -170,6 +171,8 @@ def account_decoder(vae: VAE, side_px: int) -> tuple[Stage, ...]:
             _Part("warp pyramid, once", [vae.head.pyramid, *([vae.face_in] if vae.face_in is not None else [])], []),
             _Part("warp coarse flows", [vae.head.coarse_norms, vae.head.coarse_flows], []),
         ]
+        if vae.head.bases is not None:
+            warp.append(_Part("warp bases", [vae.head.bases], []))
     plan = [
         _Part("D1 in", [vae.d1.conv_in], [state.d1.conv_in]),
         *_stage_parts("D1", vae.d1.stages, state.d1.stages, (32, 16)),

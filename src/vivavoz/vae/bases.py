@@ -39,21 +39,20 @@ class MotionBases(nn.Module):
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(R, C, h, w) -> (R, 2K, h, w): x and y of every basis, in cells of the fields for 1 of the code."""
+    def read(self, features: Tensor) -> Tensor:
+        """(R, C, h, w) -> bases (R, 2K, h, w): x and y of every one, in cells of the fields for 1 of the code."""
         x = self.blocks(self.conv_in(self.standardise(features)))
         found: Tensor = self.conv_out(F.silu(self.norm_out(x)))
         return found
 
+    def forward(self, bases: Tensor, amounts: Tensor) -> Tensor:
+        """Of each basis as much as `amounts` (R, K, T) says: a field for every frame, (R, 2, T, h, w).
 
-def moved(bases: Tensor, amounts: Tensor) -> Tensor:
-    """Bases (R, 2K, h, w), of each as much as `amounts` (R, K, T) says: a field for every frame, (R, 2, T, h, w).
-
-    They are added up before they are brought to a frame's places: two channels are quicker to fetch than 2K.
-    """
-    height, width = bases.shape[-2:]
-    mixed = torch.bmm(amounts.transpose(1, 2), bases.reshape(len(bases), amounts.shape[1], -1))  # R T 2hw
-    return mixed.unflatten(2, (2, height, width)).transpose(1, 2)
+        They are added up before they are brought to a frame's places: two channels are quicker to fetch than 2K.
+        """
+        height, width = bases.shape[-2:]
+        mixed = torch.bmm(amounts.transpose(1, 2), bases.reshape(len(bases), amounts.shape[1], -1))  # R T 2hw
+        return mixed.unflatten(2, (2, height, width)).transpose(1, 2)
 
 
 def amounts_of(codes: Tensor, reference_codes: Tensor, chosen: tuple[int, ...]) -> Tensor:

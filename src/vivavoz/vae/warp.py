@@ -22,7 +22,7 @@ from vivavoz.nn.conv import CausalConv3d, CausalResBlock, ConvState
 from vivavoz.nn.norm import ChannelRMSNorm
 from vivavoz.nn.resample import split_first
 from vivavoz.nn.stream import StreamState
-from vivavoz.vae.bases import MotionBases, moved
+from vivavoz.vae.bases import MotionBases
 from vivavoz.vae.config import VAEConfig
 from vivavoz.vae.decoder import UpStage, UpStageState
 from vivavoz.vae.face_map import NUM_WAVES, FaceFeatures
@@ -193,7 +193,7 @@ class ReferenceWarp(nn.Module):
         memory = self.pyramid(features, motion, face)
         if self.bases is not None:
             seen = memory[-1] if face is None else torch.cat([memory[-1], face.levels[0]], dim=1)
-            memory = (*memory, self.bases(seen))
+            memory = (*memory, self.bases.read(seen))
         return tuple(torch.unflatten(level, 0, (-1, num_references)) for level in memory)
 
     def forward(
@@ -222,8 +222,8 @@ class ReferenceWarp(nn.Module):
                 else:
                     place = self._limit(flow.detach())
                     x = x + sample_features(memory[i].flatten(0, 1), place)
-                    if amounts is not None and i == 2:
-                        along = sample_frames(moved(memory[3].flatten(0, 1), amounts), place)
+                    if self.bases is not None and amounts is not None and i == 2:
+                        along = sample_frames(self.bases(memory[3].flatten(0, 1), amounts), place)
             x = stage.refine(x, own)  # type: ignore[operator]
             if i < 2:
                 flow = flow + FLOW_SCALES[i] * self.coarse_flows[i](F.silu(self.coarse_norms[i](x)))

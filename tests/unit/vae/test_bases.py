@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.unit.vae.pictures import make_vae, portraits
 from vivavoz.data.rig_labels import LABELS
 from vivavoz.errors import ConfigError
-from vivavoz.vae.bases import MotionBases, amounts_of, moved
+from vivavoz.vae.bases import MotionBases, amounts_of
 from vivavoz.vae.config import WarpConfig, lite_vae_config, tiny_vae_config
 from vivavoz.vae.vae import VAE
 from vivavoz.vae.warp import sample_features, sample_frames
@@ -17,14 +17,14 @@ from vivavoz.vae.warp import sample_features, sample_frames
 
 def test_untrained_bases_move_nothing() -> None:
     bases = MotionBases(6, 3)
-    assert bases(torch.randn(2, 6, 8, 8)).abs().max() == 0
+    assert bases.read(torch.randn(2, 6, 8, 8)).abs().max() == 0
 
 
 def test_frames_take_as_much_of_each_basis_as_their_amounts_say() -> None:
     bases = torch.randn(1, 4, 3, 5, generator=torch.Generator().manual_seed(0))
     amounts = torch.tensor([[[1.0, 0.0], [0.0, -2.0]]])
     expected = torch.stack([bases[:, 0:2], -2 * bases[:, 2:4]], dim=2)
-    torch.testing.assert_close(moved(bases, amounts), expected)
+    torch.testing.assert_close(MotionBases(6, 2)(bases, amounts), expected)
 
 
 def test_every_frame_is_fetched_from_its_own_field() -> None:
