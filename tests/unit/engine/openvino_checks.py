@@ -77,7 +77,7 @@ def test_int8_is_close_and_calibrated_on_the_same_pictures_every_time(monkeypatc
     assert all(np.array_equal(a, b) for one_, other in zip(first, again, strict=True) for a, b in zip(one_, other, strict=True))
     assert np.abs(first[0][0] - first[-1][0]).max() > 0.01, "the clip moves"
     psnr = psnr_to_eager("openvino-int8", one)
-    assert 25 <= psnr < 60, "8 bits cost something"
+    assert 22 <= psnr < 60, "8 bits cost something"
 
 
 def test_a_model_it_is_not_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
