@@ -229,6 +229,7 @@ def our_generator(preset: Preset) -> Make:
             write_context=generator.write_context,
             decode_first=_no_decoder,
             decode=_no_decoder,
+            batch_size=lambda num_rows: num_rows,
         )
 
         def run() -> None:
