@@ -251,9 +251,14 @@ def _mapping(num_processes: int) -> Iterator[Callable[[Callable[[Item], str], Se
         pool.shutdown(cancel_futures=True)
 
 
-def _files(folder: Path, suffixes: tuple[str, ...], what: str) -> list[Path]:
+def check_folder(folder: Path, what: str) -> None:
+    """Raise `DataError` where there is no folder of what is wanted."""
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; give a folder of {what}")
+
+
+def _files(folder: Path, suffixes: tuple[str, ...], what: str) -> list[Path]:
+    check_folder(folder, what)
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
     if not found:
         raise DataError(f"{folder} holds no {what}; expected files ending in {', '.join(suffixes)}")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from vivavoz.audio.features import AudioFeatures
 from vivavoz.data.animation import MIN_SPEECH_FRAMES, act, clip_labels, plan_clips
-from vivavoz.data.corpus import Portraits, Prepared, Reader, prepare_portraits, prepare_speech, split
+from vivavoz.data.corpus import Portraits, Prepared, Reader, check_folder, prepare_portraits, prepare_speech, split
 from vivavoz.data.gestures import drift, soft_limit, wander
 from vivavoz.data.motion import COLUMN
 from vivavoz.data.performance import perform
@@ -76,9 +76,8 @@ def train_lite(
             a run of another recipe or a damaged checkpoint.
         OutputError: `out` cannot be written.
     """
-    for folder in (portraits_dir, speech_dir):
-        if not folder.is_dir():
-            raise DataError(f"{folder} is not a folder; give a folder of portraits and one of recordings")
+    check_folder(portraits_dir, "pictures")
+    check_folder(speech_dir, "recordings")
     windows = [None if filmed is None or phase.filmed is None else FilmedWindows(filmed, phase.filmed) for phase in recipe.vae]
     begin_run(out, recipe)
     portraits = prepare_portraits(portraits_dir, out / "corpus", report=report)

@@ -30,7 +30,8 @@ def picturewise() -> Preset:
 def model_and_avatars() -> tuple[Model, list[Avatar]]:
     model = lively_model(picturewise())
     with torch.inference_mode():
-        model.vae.head.conv_out.weight.mul_(0.2)  # fields as smooth as learned ones are
+        for conv in (model.vae.head.conv_out, model.vae.head.bases.conv_out):
+            conv.weight.mul_(0.2)  # fields as smooth as learned ones are
     face = skimage.data.astronaut()
     return model, [model.avatar([face], crop="none"), model.avatar([face, face[:, ::-1]], crop="none")]
 
@@ -77,7 +78,7 @@ def test_int8_is_close_and_calibrated_on_the_same_pictures_every_time(monkeypatc
     assert all(np.array_equal(a, b) for one_, other in zip(first, again, strict=True) for a, b in zip(one_, other, strict=True))
     assert np.abs(first[0][0] - first[-1][0]).max() > 0.01, "the clip moves"
     psnr = psnr_to_eager("openvino-int8", one)
-    assert 22 <= psnr < 60, "8 bits cost something"
+    assert 25 <= psnr < 60, "8 bits cost something"
 
 
 def test_a_model_it_is_not_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
