@@ -92,3 +92,9 @@ def play(stream: Stream, samples: NDArray, chunk_samples: int | None = None) -> 
 def images(frames: list[Frame]) -> NDArray[np.uint8]:
     """The frames' pictures, `(T, H, W, 3)`."""
     return np.stack([frame.image for frame in frames])
+
+
+def picturewise() -> Preset:
+    """The tiny preset with a decoder that sees single pictures, as `lite`'s does."""
+    preset = tiny(warp=True)
+    return replace(preset, vae=replace(preset.vae, outer_temporal_kernel=1, inner_temporal_kernel=1))

@@ -55,7 +55,7 @@ def clocked(model: Model) -> Iterator[dict[str, float]]:
             started_s = now_s(device)
             result = step(*arguments)
             if fetch:
-                result = result.cpu()
+                result = [part.cpu() for part in result]
             spent[stage] += now_s(device) - started_s
             return result
 

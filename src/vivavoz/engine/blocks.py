@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from vivavoz.engine.controls import StreamControls
 from vivavoz.engine.conversation import Conversation
@@ -97,8 +95,9 @@ def _hear(model: Model, runtime: Runtime, rows: Sequence[Conversation]) -> None:
 def _make(model: Model, runtime: Runtime, rows: Sequence[Conversation]) -> None:
     """Denoise the next block of every row, and decode it.
 
-    A block that no row wants any more, because of interruptions, is given up: before it is decoded as if it had never been
-    begun, later as one that ends with the last latent that was decoded.
+    Every row gets its pictures as they are made. A block that no row wants any more, because of interruptions, is given up:
+    before it is decoded as if it had never been begun, later as one that ends with the last latent that was decoded, or begun
+    to be where the runtime can leave off there.
     """
     first = rows[0]
     block, starts_video = first.sampling.block_latents, first.starts_video
@@ -130,15 +129,19 @@ def _make(model: Model, runtime: Runtime, rows: Sequence[Conversation]) -> None:
     )
     decoders = [row.state.decoder for row in rows]
     batch = join(decoders)
-    images: list[NDArray[np.uint8]] = []
+    num_decoded = 0
     for latents in z.split(runtime.decode_latents or block, dim=2):
         if not any(row.is_wanted for row in rows):
             break
-        decode = runtime.decode_first if starts_video and not images else runtime.decode
-        images.append(decode(latents, references, batch).cpu().numpy())
-    if not images:
+        decode = runtime.decode_first if starts_video and not num_decoded else runtime.decode
+        for pictures in decode(latents, references, batch):
+            for row, own in zip(rows, pictures.cpu().numpy(), strict=True):
+                row.show(own)
+            if runtime.can_leave_off and not any(row.is_wanted for row in rows):
+                break
+        num_decoded += latents.shape[2]
+    if not num_decoded:
         return
     part_(batch, decoders)
-    z = z[:, :, : len(images) * (runtime.decode_latents or block)]
-    for row, own, pictures in zip(rows, z.split(1), np.concatenate(images, 1), strict=True):
-        row.deliver(own, pictures)
+    for row, latents in zip(rows, z[:, :, :num_decoded].split(1), strict=True):
+        row.end_block(latents)

@@ -303,12 +303,8 @@ class Conversation:
             else:
                 self.features.append(features)
 
-    def deliver(self, z: Tensor, images: NDArray[np.uint8]) -> None:
-        """Take the block made of the first `features`: latents `(1, C, k, h, w)` and pictures `(T, H, W, 3)`, which are of no
-        interest after an interruption and may then be missing."""
-        del self.features[: z.shape[2]]
-        self.uncommitted = z
-        self.num_latents += z.shape[2]
+    def show(self, images: NDArray[np.uint8]) -> None:
+        """Take the next pictures `(T, H, W, 3)` of the block being made; after an interruption they are of no interest."""
         with self._lock:
             if self._is_closed or self._heard_utterance != self._utterance:
                 return  # an interruption came in between
@@ -318,6 +314,16 @@ class Conversation:
                 self._ready.append(Frame(image=image, index=self._index, time=time))
                 self._num_frames += 1
                 self._index += 1
+        self.was_shown()
+
+    def was_shown(self) -> None:
+        """Called in the maker's thread after every `show`."""
+
+    def end_block(self, z: Tensor) -> None:
+        """Take the latents `(1, C, k, h, w)` of the block that was made of the first `features`."""
+        del self.features[: z.shape[2]]
+        self.uncommitted = z
+        self.num_latents += z.shape[2]
 
 
 def _check_block(sampling: SamplingConfig, preset: Preset) -> None:

@@ -8,7 +8,7 @@ B rows, M references, T frames, h w the fields' size, H W the pictures'.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import TypeVar
@@ -57,17 +57,24 @@ def compose_in_8_bits(fields: WarpFields, photos: Pixels) -> Tensor:
     if batch_size * num_frames == 1:
         make(0, 0)
     else:
-        in_turn([partial(make, row, t) for row in range(batch_size) for t in range(num_frames)])
+        for _ in in_turn([partial(make, row, t) for row in range(batch_size) for t in range(num_frames)]):
+            pass
     return torch.from_numpy(pictures)
 
 
-def in_turn(jobs: Sequence[Callable[[], T]]) -> list[T]:
-    """Do `jobs` on as many threads as torch has, and give their results in order.
+def in_turn(jobs: Sequence[Callable[[], T]]) -> Iterator[T]:
+    """Do `jobs` on as many threads as torch has, and give their results in order, each as soon as those before it are there.
 
     OpenCV and OpenVINO let others run meanwhile, and only some of their steps share their work. The threads stay: each has a
     `_Desk`.
     """
-    return [done.result() for done in [_threads(torch.get_num_threads()).submit(job) for job in jobs]]
+    futures = [_threads(torch.get_num_threads()).submit(job) for job in jobs]
+    try:
+        for future in futures:
+            yield future.result()
+    finally:  # who reads no further wants no more
+        for future in futures:
+            future.cancel()
 
 
 @cache

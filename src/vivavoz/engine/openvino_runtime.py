@@ -12,13 +12,14 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
+import itertools
 import os
 import shutil
 import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import fields as dataclass_fields
 from dataclasses import replace
@@ -39,7 +40,6 @@ from vivavoz.engine.runtime import Runtime, eager_runtime
 from vivavoz.engine.trees import tensors_of, with_tensors
 from vivavoz.errors import ConfigError
 from vivavoz.timing import SAMPLE_RATE_HZ
-from vivavoz.vae.config import VAEConfig
 from vivavoz.vae.vae import VAE, DecoderState, References
 from vivavoz.vae.warp import WarpFields
 
@@ -65,11 +65,6 @@ def lacks(*, int8: bool) -> str | None:
     return f"{', '.join(missing)} not installed: pip install 'vivavoz[openvino]'" if missing else None
 
 
-def sees_single_pictures(vae: VAEConfig) -> bool:
-    """Whether the decoder is a reference warp that keeps nothing from one picture to the next."""
-    return vae.warp is not None and vae.frame_codes > 0 and vae.outer_temporal_kernel == vae.inner_temporal_kernel == 1
-
-
 def openvino_runtime(model: Model, *, int8: bool) -> Runtime:
     """Eager, but for the decoder. With `int8`, the model is calibrated first, which takes a minute or so; what comes out is kept
     in `cache_folder` for the next time.
@@ -79,7 +74,7 @@ def openvino_runtime(model: Model, *, int8: bool) -> Runtime:
     name = "openvino-int8" if int8 else "openvino"
     if missing := lacks(int8=int8):
         raise ConfigError(f"the {name} runtime cannot start: {missing}")
-    if model.device.type != "cpu" or model.dtype != torch.float32 or not sees_single_pictures(model.preset.vae):
+    if model.device.type != "cpu" or model.dtype != torch.float32 or not model.preset.vae.sees_single_pictures:
         raise ConfigError(
             f"the {name} runtime is for float32 models on a CPU whose decoder sees single pictures, got the preset "
             f"{model.preset.name} in {str(model.dtype).removeprefix('torch.')} on {model.device.type}: use auto"
@@ -87,23 +82,32 @@ def openvino_runtime(model: Model, *, int8: bool) -> Runtime:
     makers = _Makers(model, int8=int8)
     makers.of(1)  # not when the first stream already waits
 
-    def decode(z: Tensor, references: References, state: DecoderState) -> Tensor:
+    def decode(z: Tensor, references: References, state: DecoderState) -> Iterator[Tensor]:
         assert references.photos is not None, "a stream has a portrait at least"
         assert references.mask is None, "a stream has all of its portraits"
-        codes = model.vae.codes_of(z, is_start=state.is_start)
-        state.is_start = False
+        codes = model.vae.next_codes(z, state)
         photos = photos_in_8_bits(references.photos)
         session = [tensor.contiguous() for tensor in tensors_of(_of_session(references))]
         make = makers.of(references.num_references)
-        jobs = []
-        for row in range(len(codes)):
-            constant = [tensor[row : row + 1].numpy() for tensor in session]
-            for picture in codes[row : row + 1].split(1, dim=2):
-                jobs.append(partial(make, [picture.contiguous().numpy(), *constant], photos[row : row + 1]))
-        return torch.cat(in_turn(jobs), dim=1).unflatten(1, (len(codes), -1)).squeeze(0)
+        constants = [[tensor[row : row + 1].numpy() for tensor in session] for row in range(len(codes))]
+        jobs = [
+            partial(make, [picture[row : row + 1].contiguous().numpy(), *constant], photos[row : row + 1])
+            for picture in codes.split(1, dim=2)
+            for row, constant in enumerate(constants)
+        ]
+        pictures = in_turn(jobs)
+        while of_rows := list(itertools.islice(pictures, len(codes))):
+            yield torch.cat(of_rows)
 
     # A latent at a time, so that an interruption ends a block soon.
-    return replace(eager_runtime(model), name=name, decode_first=decode, decode=decode, decode_latents=1)  # type: ignore[arg-type]
+    return replace(
+        eager_runtime(model),
+        name=name,  # type: ignore[arg-type]
+        decode_first=decode,
+        decode=decode,
+        decode_latents=1,
+        can_leave_off=True,
+    )
 
 
 class _Makers:
@@ -236,9 +240,9 @@ def calibration_inputs(model: Model, num_references: int) -> list[list[NDArray[n
     avatar = model.avatar([face, face[:, ::-1], face[16:-16, 16:-16]][:num_references])
     latents: list[Tensor] = []
 
-    def listen(z: Tensor, references: References, state: DecoderState) -> Tensor:
+    def listen(z: Tensor, references: References, state: DecoderState) -> list[Tensor]:
         latents.append(z)
-        return torch.zeros(1, 4 * z.shape[2], 1, 1, 3, dtype=torch.uint8)
+        return [torch.zeros(1, 4 * z.shape[2], 1, 1, 3, dtype=torch.uint8)]
 
     runtime = model.runtime
     model.runtime = replace(eager_runtime(model), decode_first=listen, decode=listen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from numpy.typing import ArrayLike
 
@@ -22,6 +23,9 @@ class PooledStream(Conversation):
     One thread may push, take, set and interrupt while another steps the pool.
     """
 
+    on_pictures: Callable[[], None] | None = None
+    """Called in the thread that steps the pool whenever pictures have become ready: the first of a block long before its last."""
+
     def push(self, chunk: ArrayLike) -> None:
         """Take in sound; nothing is computed. See `Stream.push` for what a chunk can be, and for errors."""
         self._take_in(chunk)
@@ -36,6 +40,11 @@ class PooledStream(Conversation):
             frames = list(self._ready)
             self._ready.clear()
         return frames
+
+    def was_shown(self) -> None:
+        """See `on_pictures`."""
+        if self.on_pictures is not None:
+            self.on_pictures()
 
     @property
     def is_done(self) -> bool:

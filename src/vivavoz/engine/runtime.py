@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,11 @@ VelocityStep = Callable[[Tensor, Tensor, Tensor | Modulations, GeneratorState], 
 GuidanceStep = Callable[[Tensor, Tensor, Tensor | Modulations, GeneratorState], tuple[Tensor, Tensor, Tensor]]
 WriteStep = Callable[[Tensor, GeneratorState, Modulations], None]
 DenoiseStep = Callable[[Tensor, Tensor, Tensor, GeneratorState, SamplingConfig, tuple[Modulations, ...]], Tensor]
-DecodeStep = Callable[[Tensor, References, DecoderState], Tensor]
+DecodeStep = Callable[[Tensor, References, DecoderState], Iterable[Tensor]]
+"""Latents to pictures (B, T, H, W, 3) uint8, in their order, each part as soon as it is made."""
+
+_PICTURES_AT_ONCE = 2
+"""Of a latent's, on a CPU: an interruption waits for so many of before, and is answered by as many."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +61,8 @@ class Runtime:
     """`decode_pictures` of every later block, and of the first one's other latents where `decode_latents` divides it."""
     decode_latents: int | None = None
     """Latents that are decoded at once; None: those of a block."""
+    can_leave_off: bool = False
+    """Whether decoding may end between the parts of a latent's pictures; the rest of them is then made by nobody."""
     denoise: DenoiseStep | None = None
     """`engine.denoise.denoise` as one step, where a runtime has more to offer than its velocities one by one."""
 
@@ -95,14 +101,14 @@ def fastest_runtime(device: torch.device, vae: VAEConfig) -> tuple[RuntimeName, 
 def obstacles(device: torch.device, vae: VAEConfig) -> dict[RuntimeName, str | None]:
     """Every runtime but `auto`, and what keeps it from running a preset with `vae` on `device`; None: nothing does."""
     from vivavoz.engine.cuda_graphs import lacks_float8
-    from vivavoz.engine.openvino_runtime import lacks, sees_single_pictures
+    from vivavoz.engine.openvino_runtime import lacks
 
     on_cpu, on_cuda = device.type == "cpu", device.type == "cuda"
     needs_cpu = None if on_cpu else "for CPUs"
     needs_cuda = None if on_cuda else "needs a CUDA device"
     needs_compiler = None if has_compiler() else "no C++ compiler found"
     paints = None if vae.warp is not None else "for presets with a reference warp"
-    remembers = None if sees_single_pictures(vae) else "for presets whose decoder sees single pictures"
+    remembers = None if vae.sees_single_pictures else "for presets whose decoder sees single pictures"
     return {
         "eager": None,
         "cpu": needs_cpu or paints,
@@ -142,14 +148,18 @@ def cpu_runtime(model: Model) -> Runtime:
             f"{model.device.type} is not one: use auto"
         )
 
-    def decode(z: Tensor, references: References, state: DecoderState) -> Tensor:
+    vae = model.vae
+    is_free = vae.config.sees_single_pictures
+
+    def decode(z: Tensor, references: References, state: DecoderState) -> Iterator[Tensor]:
         assert references.photos is not None, "a stream has a portrait at least"
         photos = photos_in_8_bits(references.photos)
-        latents = z.to(model.vae.d1.conv_in.weight.dtype)
-        return compose_in_8_bits(model.vae.warp_fields(latents, references, state).float(), photos)
+        codes = vae.next_codes(z.to(vae.d1.conv_in.weight.dtype), state)
+        for part in codes.split(_PICTURES_AT_ONCE if is_free else codes.shape[2], dim=2):
+            yield compose_in_8_bits(vae.fields_of(part, references, state).float(), photos)
 
     # A latent at a time: its features stay in the cache, those of a block do not.
-    return replace(eager_runtime(model), name="cpu", decode_first=decode, decode=decode, decode_latents=1)
+    return replace(eager_runtime(model), name="cpu", decode_first=decode, decode=decode, decode_latents=1, can_leave_off=is_free)
 
 
 def compiled_runtime(model: Model) -> Runtime:
@@ -208,7 +218,7 @@ def _to_pixels(video: Tensor) -> Tensor:
 
 
 def _decoder(vae: VAE) -> DecodeStep:
-    def decode(z: Tensor, references: References, state: DecoderState) -> Tensor:
-        return decode_pictures(vae, z, references, state)
+    def decode(z: Tensor, references: References, state: DecoderState) -> tuple[Tensor]:
+        return (decode_pictures(vae, z, references, state),)
 
     return decode

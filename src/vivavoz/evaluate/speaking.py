@@ -6,7 +6,7 @@ Legend: C channels, N latent frames, h w latent size, H W picture size; samples 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -80,7 +80,7 @@ def speak(
 def _recording(step: DecodeStep, latents: list[Tensor], shown: Sequence[range] | None) -> DecodeStep:
     """The same step, keeping the latents it is given; pictures that nobody wants are black."""
 
-    def record(z: Tensor, references: References, state: DecoderState) -> Tensor:
+    def record(z: Tensor, references: References, state: DecoderState) -> Iterable[Tensor]:
         num_past = sum(past.shape[2] for past in latents)
         latents.append(z.detach().clone().cpu())
         num_frames = FRAMES_PER_LATENT * z.shape[2] - (0 if num_past else FRAMES_PER_LATENT - 1)
@@ -91,6 +91,6 @@ def _recording(step: DecodeStep, latents: list[Tensor], shown: Sequence[range] |
         # A stream's first block sets the decoder going.
         if wanted or (shown and not num_past):
             return step(z, references, state)
-        return torch.zeros(1, num_frames, *references.size, 3, dtype=torch.uint8)
+        return [torch.zeros(1, num_frames, *references.size, 3, dtype=torch.uint8)]
 
     return record

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from vivavoz.engine.avatar import Avatar
@@ -142,14 +143,18 @@ class Studio:
         try:
             for seat, order in orders:
                 self._prepare(seat, order)
+                seat.stream.on_pictures = partial(self._deliver, seat, order)
             self._pool.step()
             for seat, order in orders:
-                seat.timeline.deliver(order, [frame.image for frame in seat.stream.take()], self._clock())
+                seat.timeline.complete_order(order, self._clock())
         except Exception as error:  # of the step as a whole: nobody's picture is there
             for seat, _ in orders:
                 self._seats.remove(seat)
                 seat.stream.close()
                 seat.on_error(error)
+
+    def _deliver(self, seat: Seat, order: Order) -> None:
+        seat.timeline.deliver(order, [frame.image for frame in seat.stream.take()], self._clock())
 
     def _prepare(self, seat: Seat, order: Order) -> None:
         if order.restarts:

@@ -81,6 +81,8 @@ class Timeline:
         self._pace = Pace(block_latents)
         self._last_latents = block_latents
         self._delivered_at_s = float("-inf")
+        self._first_at_s: float | None = None  # of the block that is being made
+        self._watched_at_s: float | None = None
         self._state_wish: State | None = None
         self._is_listening = False
         self.num_repeated = 0
@@ -178,6 +180,7 @@ class Timeline:
             if self._zero_s is not None and self._stopped_at_s is not None:
                 self._zero_s += now_s - self._stopped_at_s
             self._stopped_at_s = None
+            self._watched_at_s = now_s
 
     # What the maker of pictures asks
 
@@ -187,19 +190,23 @@ class Timeline:
             return self._wanted_in_s(now_s)
 
     def due_in_s(self, now_s: float) -> float:
-        """Seconds until the next picture to be made is due. Who is interrupted comes before all others."""
+        """Seconds until the next picture to be made is due. Who is interrupted comes before all others; who waits for a first
+        picture is pressed more the longer that is."""
         with self._lock:
             if self._is_interrupted:
                 return float("-inf")
-            return self._due_s(self._to_make) - now_s if self.is_running else self.lead_s
+            if self._zero_s is None:
+                return self.lead_s - (0.0 if self._watched_at_s is None else now_s - self._watched_at_s)
+            return self._due_s(self._to_make) - now_s
 
     def order(self, now_s: float) -> Order | None:
-        """The next block to be made, if it is wanted now. `deliver` must follow."""
+        """The next block to be made, if it is wanted now. `deliver` of its pictures and `complete_order` must follow."""
         with self._lock:
             if self._wanted_in_s(now_s) > 0:
                 return None
             is_at_once = self._zero_s is None or self._is_interrupted
             wanted_at_s = max(self._delivered_at_s, now_s if is_at_once else now_s + min(0.0, self._slack_s(now_s)))
+            self._first_at_s = None
             restarts, num_skipped = self._is_interrupted, 0
             if restarts:
                 self._go_back(now_s)
@@ -225,16 +232,14 @@ class Timeline:
             )
 
     def deliver(self, order: Order, images: Sequence[Pixels], now_s: float) -> None:
-        """The pictures of `order`, in order; none of a block that was given up because of an interruption."""
+        """The next pictures of `order`; those of a block that was given up because of an interruption may be missing."""
         with self._lock:
             first = self._to_make
             self._to_make += len(images)
             self._num_run += len(images)
-            self._is_first_block = self._is_first_block and not images
-            self.block_s = now_s - order.wanted_at_s
-            self._delivered_at_s = now_s
             if images:
-                self._pace.was(order.block_latents, wait_s=self.block_s, making_s=now_s - order.ordered_at_s)
+                self._is_first_block = False
+                self._first_at_s = self._first_at_s or now_s
             if order.epoch != self._epoch:
                 return  # made for speech that was interrupted meanwhile
             for index, image in enumerate(images, first):
@@ -245,6 +250,16 @@ class Timeline:
                     self._was_late(now_s)
             if self._zero_s is None and len(self._ready) * MOMENT_S >= self.lead_s:
                 self._zero_s = now_s
+
+    def complete_order(self, order: Order, now_s: float) -> None:
+        """`order` is dealt with: all its pictures were delivered, or it was given up."""
+        with self._lock:
+            self._delivered_at_s = now_s
+            self.block_s = now_s - order.wanted_at_s
+            if order.epoch != self._epoch or self._first_at_s is None:
+                return  # given up, and no measure of what a whole block takes
+            first_s, making_s = self._first_at_s - order.ordered_at_s, now_s - order.ordered_at_s
+            self._pace.was(order.block_latents, wait_s=self.block_s, making_s=making_s, first_s=first_s)
             self._ladder.went_well(now_s, busy=self._pace.making_s(self.block_latents) / (self.block_latents * LATENT_S))
 
     # What the transports get

@@ -114,6 +114,11 @@ class VAEConfig:
         return self.frame_codes or self.latent_channels
 
     @property
+    def sees_single_pictures(self) -> bool:
+        """Whether the decoder is a reference warp that keeps nothing from one picture to the next."""
+        return self.warp is not None and self.frame_codes > 0 and self.outer_temporal_kernel == self.inner_temporal_kernel == 1
+
+    @property
     def temporal_factors(self) -> tuple[int, int, int, int]:
         """Change of the frame rate in the stages of E1 (halving, at their ends) and, the same, of D2 (doubling)."""
         return (1, 1, 1, 1) if self.frame_codes else (1, 2, 2, 1)

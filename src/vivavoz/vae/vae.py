@@ -231,7 +231,7 @@ class VAE(nn.Module):
 
     def warp_fields(self, z: Tensor, references: References, state: DecoderState | None = None) -> WarpFields:
         """Latents -> the fields of the reference warp, before they meet the photographs."""
-        return self.fields_of(self._codes(z, state), references, state)
+        return self.fields_of(self.next_codes(z, state), references, state)
 
     def fields_of(self, codes: Tensor, references: References, state: DecoderState | None = None) -> WarpFields:
         """The fields of the pictures that `codes_of` gave these codes for."""
@@ -246,7 +246,8 @@ class VAE(nn.Module):
         fields: WarpFields = self.head(x, references.warp, references.mask, state and state.head, amounts)
         return fields if references.anchor is None else replace(fields, flow=fields.flow - references.anchor)
 
-    def _codes(self, z: Tensor, state: DecoderState | None) -> Tensor:
+    def next_codes(self, z: Tensor, state: DecoderState | None) -> Tensor:
+        """`codes_of` the next latents of a stream."""
         codes = self.codes_of(z, is_start=state is None or state.is_start)
         if state is not None:
             state.is_start = False
@@ -264,7 +265,7 @@ class VAE(nn.Module):
         """
         if isinstance(self.head, ReferenceWarp):
             return compose(self.warp_fields(z, references, state), references.photos, references.size)
-        x = self._fused(self._codes(z, state), references, state)
+        x = self._fused(self.next_codes(z, state), references, state)
         video: Tensor = self.head(x, state and state.head)
         return video
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -9,21 +8,15 @@ import pytest
 import skimage.data
 import torch
 
-from tests.models import images, lively_model, play, speech
+from tests.models import images, lively_model, picturewise, play, speech
 from vivavoz.engine import openvino_runtime
 from vivavoz.engine.avatar import Avatar
 from vivavoz.engine.model import Model
 from vivavoz.errors import ConfigError
-from vivavoz.presets import Preset, tiny
+from vivavoz.presets import tiny
 
 needs_openvino = pytest.mark.skipif(openvino_runtime.lacks(int8=False) is not None, reason="no OpenVINO")
 needs_nncf = pytest.mark.skipif(openvino_runtime.lacks(int8=True) is not None, reason="no NNCF")
-
-
-def picturewise() -> Preset:
-    """The tiny preset with a decoder that sees single pictures, as `lite`'s does."""
-    preset = tiny(warp=True)
-    return replace(preset, vae=replace(preset.vae, outer_temporal_kernel=1, inner_temporal_kernel=1))
 
 
 @cache

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tests.models import images, lively_model, play, portrait, speech, tiniest, tiniest_avatar
+from tests.models import images, lively_model, picturewise, play, portrait, speech, tiniest, tiniest_avatar
 from vivavoz.engine.conversation import Conversation, Interruption
 from vivavoz.engine.pool import StreamPool
 from vivavoz.errors import AudioError, ConfigError
@@ -81,7 +82,7 @@ def test_a_block_under_way_is_dropped_too() -> None:
     model = lively_model(tiniest())
     decode_first = model.runtime.decode_first
 
-    def interrupted(z: torch.Tensor, references: References, state: DecoderState) -> torch.Tensor:
+    def interrupted(z: torch.Tensor, references: References, state: DecoderState) -> Iterable[torch.Tensor]:
         assert stream.interrupt().sound_s == Fraction(12_000, 16_000)
         return decode_first(z, references, state)
 
@@ -141,7 +142,7 @@ def test_an_interrupted_block_ends_with_the_latent_that_was_being_decoded() -> N
     plain = model.runtime
     num_decoded: list[int] = []
 
-    def decode(z: torch.Tensor, references: References, state: DecoderState) -> torch.Tensor:
+    def decode(z: torch.Tensor, references: References, state: DecoderState) -> Iterable[torch.Tensor]:
         num_decoded.append(z.shape[2])
         if len(num_decoded) == 2:
             stream.interrupt()
@@ -156,6 +157,48 @@ def test_an_interrupted_block_ends_with_the_latent_that_was_being_decoded() -> N
     stream.push(speech(20_000, 1))
     assert pool.step() == 1
     assert (len(stream.take()), stream.num_latents, stream.state.generator.video_latents) == (16, 7, 3)
+
+
+def test_pictures_are_ready_before_their_block_is() -> None:
+    model = lively_model(picturewise())
+    model.use_runtime("cpu")
+    pool = StreamPool(model, max_streams=1)
+    stream = pool.open(model.avatar(portrait(), crop="none"), sampling=replace(model.preset.sampling, block_latents=1))
+    num_taken: list[int] = []
+    stream.on_pictures = lambda: num_taken.append(len(stream.take()))
+    stream.push(speech(16_000))
+    while pool.step():
+        pass
+    assert num_taken == [1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
+
+
+def test_an_interruption_leaves_the_rest_of_a_latent_unmade_and_nothing_misses_it() -> None:
+    def shown(*, mid_latent: bool) -> NDArray[np.uint8]:
+        model = lively_model(picturewise())
+        model.use_runtime("cpu")
+        pool = StreamPool(model, max_streams=1)
+        stream = pool.open(model.avatar(portrait(), crop="none"), sampling=replace(model.preset.sampling, block_latents=1))
+        num_taken: list[int] = []
+
+        def came() -> None:
+            num_taken.append(len(stream.take()))
+            if mid_latent and len(num_taken) == 2:
+                stream.interrupt()
+
+        stream.on_pictures = came
+        stream.push(speech(6_000))
+        for _ in range(2):
+            assert pool.step() == 1
+        assert num_taken == ([1, 2] if mid_latent else [1, 2, 2])
+        if not mid_latent:
+            stream.interrupt()
+        stream.on_pictures = None
+        stream.push(speech(12_000, 2))
+        while pool.step():
+            pass
+        return images(stream.take())
+
+    assert np.array_equal(shown(mid_latent=True), shown(mid_latent=False))
 
 
 def test_skipped_pictures_are_counted_and_their_sound_is_heard() -> None:

@@ -15,8 +15,8 @@ from vivavoz.serve.timeline import MOMENT_S, Timeline
 class Stage:
     """A timeline, a clock, and a maker of pictures that takes `block_s` for a usual block.
 
-    A quarter of that is for every block, the rest for each of its latents. A picture is three numbers: the order it came from,
-    how often the stream was restarted, and how many pictures of that stream came before it.
+    A quarter of that is for every block, the rest for each of its pictures, of which two come at a time. A picture is three
+    numbers: the order it came from, how often the stream was restarted, and how many pictures of that stream came before it.
     """
 
     def __init__(self, block_s: float = 0.05, block_latents: int = 1, num_steps: int = 4, slow_block_latents: int = 1) -> None:
@@ -31,8 +31,9 @@ class Stage:
         self.orders: list[Order] = []
         self.heard: list[Pcm] = [np.zeros(0, np.int16)]
         """What the stream was pushed since each restart."""
-        self._job: tuple[float, Order] | None = None
-        self._is_given_up = False
+        self._job: Order | None = None
+        self._parts: list[tuple[float, list[Pixels]]] = []
+        """Of the job: what comes when; with the last of them it is done."""
         self._num_made = self._at = 0
 
     def run(self, seconds: float) -> None:
@@ -40,10 +41,13 @@ class Stage:
         end_s = self.now_s + seconds
         while self.now_s < end_s - 1e-9:
             self.now_s += 0.005
-            if self._job is not None and self.now_s >= self._job[0]:
-                order = self._job[1]
-                self.timeline.deliver(order, [] if self._is_given_up else self._pictures(order), self.now_s)
-                self._job, self._is_given_up = None, False
+            while self._job is not None and self.now_s >= self._parts[0][0]:
+                _, pictures = self._parts.pop(0)
+                if pictures:
+                    self.timeline.deliver(self._job, pictures, self.now_s)
+                if not self._parts:
+                    self.timeline.complete_order(self._job, self.now_s)
+                    self._job = None
             if self._job is None and (order := self.timeline.order(self.now_s)) is not None:
                 self._begin(order)
             moments, events = self.timeline.play(self.now_s)
@@ -53,7 +57,7 @@ class Stage:
     def interrupt(self) -> list[SpeechEvent]:
         """What is being made is given up within 10 ms."""
         if self._job is not None:
-            self._job, self._is_given_up = (min(self._job[0], self.now_s + 0.01), self._job[1]), True
+            self._parts = [(min(self._parts[0][0], self.now_s + 0.01), [])]
         return self.timeline.interrupt()
 
     def check_that_pictures_belong_to_their_sound(self) -> None:
@@ -86,8 +90,13 @@ class Stage:
             self._at = 0
         self._at += order.num_skipped
         self.heard[-1] = np.concatenate([self.heard[-1], order.sound])
-        part = 0.25 + 0.75 * order.block_latents / self.block_latents
-        self._job = (self.now_s + part * self.block_s, order)
+        pictures = self._pictures(order)
+        each_s = 0.75 * self.block_s / (4 * self.block_latents)
+        self._parts = [
+            (self.now_s + 0.25 * self.block_s + each_s * (i + len(pictures[i : i + 2])), pictures[i : i + 2])
+            for i in range(0, len(pictures), 2)
+        ]
+        self._job = order
 
     def _pictures(self, order: Order) -> list[Pixels]:
         num = 4 * order.block_latents - (0 if self._num_made else 3)
@@ -104,6 +113,15 @@ def test_it_idles_at_the_pace_of_the_clock() -> None:
     assert stage.timeline.num_repeated == stage.timeline.num_skipped == stage.timeline.num_late == 0
     assert not stage.sound.any()
     assert {moment.state for moment in stage.moments} == {"idle"}
+
+
+def test_who_waits_for_a_first_picture_comes_before_those_who_are_late_soon() -> None:
+    waiting, late = Stage().timeline, Stage(block_s=0.6)
+    waiting.go_on(100)
+    assert waiting.due_in_s(100) > 0
+    late.run(10)
+    late_by_s = -late.timeline.due_in_s(late.now_s)
+    assert waiting.due_in_s(100 + waiting.lead_s + late_by_s + 0.1) < late.timeline.due_in_s(late.now_s)
 
 
 def test_nothing_is_played_before_the_first_pictures_are_there() -> None:
