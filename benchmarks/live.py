@@ -56,6 +56,7 @@ def main() -> None:
         "commit": commit(),
         "machine": f"{cpu_name()}, {os.cpu_count()} CPUs, {platform.system()}",
         "load_before": round(os.getloadavg()[0], 1),
+        "huge_pages": huge_pages(),
         "torch": torch.__version__,
         "model": options.url or options.model,
         "flags": options.server,
@@ -95,6 +96,14 @@ def parse() -> argparse.Namespace:
     options.sessions = [int(part) for part in options.sessions.split(",")]
     options.seconds = 60 * options.soak if options.soak else options.seconds
     return options
+
+
+def huge_pages() -> str | None:
+    """When the kernel backs memory by pages of 2 MB; with `always` a server grows for a while though it asks for no more."""
+    with contextlib.suppress(OSError):
+        setting = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text(encoding="ascii")
+        return setting.partition("[")[2].partition("]")[0]
+    return None
 
 
 def sentence() -> Pcm:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -40,6 +41,20 @@ _STALL_MOMENTS = FRAME_RATE
 _MOST_SKIPPED = FRAME_RATE
 """Pictures that are left out at most with their sound still heard; hearing more of it would only make things later."""
 _NO_SOUND = np.zeros(0, np.int16)
+
+
+@dataclass(slots=True)
+class _Made:
+    """How far the block is that is being made."""
+
+    num_pictures: int = 0
+    start_s: float = 0.0
+    """How long before its first moment it had to be begun, for each of its pictures to be there at its own."""
+
+    def add(self, num_pictures: int, making_s: float) -> None:
+        """Pictures have come, so long after the block was begun."""
+        self.start_s = max(self.start_s, making_s - self.num_pictures * MOMENT_S)
+        self.num_pictures += num_pictures
 
 
 class Timeline:
@@ -81,7 +96,7 @@ class Timeline:
         self._pace = Pace(block_latents)
         self._last_latents = block_latents
         self._delivered_at_s = float("-inf")
-        self._first_at_s: float | None = None  # of the block that is being made
+        self._made = _Made()
         self._watched_at_s: float | None = None
         self._state_wish: State | None = None
         self._is_listening = False
@@ -206,7 +221,7 @@ class Timeline:
                 return None
             is_at_once = self._zero_s is None or self._is_interrupted
             wanted_at_s = max(self._delivered_at_s, now_s if is_at_once else now_s + min(0.0, self._slack_s(now_s)))
-            self._first_at_s = None
+            self._made = _Made()
             restarts, num_skipped = self._is_interrupted, 0
             if restarts:
                 self._go_back(now_s)
@@ -239,7 +254,7 @@ class Timeline:
             self._num_run += len(images)
             if images:
                 self._is_first_block = False
-                self._first_at_s = self._first_at_s or now_s
+                self._made.add(len(images), now_s - order.ordered_at_s)
             if order.epoch != self._epoch:
                 return  # made for speech that was interrupted meanwhile
             for index, image in enumerate(images, first):
@@ -256,10 +271,11 @@ class Timeline:
         with self._lock:
             self._delivered_at_s = now_s
             self.block_s = now_s - order.wanted_at_s
-            if order.epoch != self._epoch or self._first_at_s is None:
+            if order.epoch != self._epoch or not self._made.num_pictures:
                 return  # given up, and no measure of what a whole block takes
-            first_s, making_s = self._first_at_s - order.ordered_at_s, now_s - order.ordered_at_s
-            self._pace.was(order.block_latents, wait_s=self.block_s, making_s=making_s, first_s=first_s)
+            start_s, queued_s = self._made.start_s, order.ordered_at_s - order.wanted_at_s
+            making_s = now_s - order.ordered_at_s
+            self._pace.was(order.block_latents, wait_s=queued_s + start_s, start_s=start_s, making_s=making_s)
             self._ladder.went_well(now_s, busy=self._pace.making_s(self.block_latents) / (self.block_latents * LATENT_S))
 
     # What the transports get
@@ -329,8 +345,8 @@ class Timeline:
         if self._zero_s is None:
             return self._to_play
         pace = self._pace
-        making_s = pace.quickest_s(self._quick_latents) if self._is_interrupted else pace.making_s(self._wanted_latents)
-        return max(self._to_play, int((now_s - self._zero_s + making_s) * FRAME_RATE) + 1)
+        start_s = pace.quickest_start_s(self._quick_latents) if self._is_interrupted else pace.start_s(self._wanted_latents)
+        return max(self._to_play, int((now_s - self._zero_s + start_s) * FRAME_RATE) + 1)
 
     def _go_back(self, now_s: float) -> None:
         """After an interruption: what was made for later than the next block can be shown is not wanted any more."""

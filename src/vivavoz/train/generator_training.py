@@ -35,6 +35,7 @@ WISH_DROP_ODDS = 0.3
 
 _ANGLES = {"gaze": ("gaze_x", "gaze_y"), "head_pose": ("yaw", "pitch", "roll")}
 """Labels that a wish for angles speaks of."""
+_ANGLE_LABELS = [LABELS.index(name) for names in _ANGLES.values() for name in names]
 _ANGLE_CONTROLS = [CONTROL_NAMES.index(name) for name in _ANGLES]
 
 
@@ -115,6 +116,8 @@ class GeneratorTraining:
     """How often nothing at all is asked of the face, which is how most people use it; else each wish is left out now and then."""
     lip_weight: float = 3.0
     """Weight of the lips' channels in the loss; they are what speech decides."""
+    angle_weight: float = 1.0
+    """Weight of the channels of gaze and head pose: five among many, and seen at once by whoever asks for them."""
     num_lip_labels: int = 7
     """The first so many labels speak of the lips."""
     closure_weight: float = 0.0
@@ -270,10 +273,12 @@ def draw_block(rng: torch.Generator) -> int:
 def velocity_error(
     velocity: Tensor, target: Tensor, settings: GeneratorTraining, num_labels: int, closures: Tensor | None = None
 ) -> Tensor:
-    """Mean squared error of velocities (B, C, N, h, w); the lips' channels weigh more, most of all at `closures` (B, N)."""
-    channels = torch.arange(velocity.shape[1], device=velocity.device)
-    are_lips = channels % num_labels < settings.num_lip_labels
-    weight = 1 + (settings.lip_weight - 1) * are_lips
+    """Mean squared error of velocities (B, C, N, h, w); the lips' channels weigh more, most of all at `closures` (B, N), and so
+    do those of gaze and head pose."""
+    channels = torch.arange(velocity.shape[1], device=velocity.device) % num_labels
+    are_lips = channels < settings.num_lip_labels
+    are_angles = torch.isin(channels, torch.tensor(_ANGLE_LABELS, device=velocity.device))
+    weight = 1 + (settings.lip_weight - 1) * are_lips + (settings.angle_weight - 1) * are_angles
     error = (velocity - target).square().mean(dim=(3, 4))
     if closures is not None:
         error = error * (1 + settings.closure_weight * closures[:, None] * are_lips[:, None])

@@ -18,6 +18,7 @@ from vivavoz.train.generator_training import (
     draw_windows,
     generator_loss,
     hear,
+    velocity_error,
 )
 from vivavoz.train.label_latents import LabelLatents
 from vivavoz.train.logs import read_log
@@ -196,6 +197,21 @@ def test_lips_weigh_more():
     plain, first, rest = loss(1.0, 7), loss(1e6, 1), loss(1e6, CHANNELS)
     assert rest == pytest.approx(plain, rel=1e-4)  # all weigh the same
     assert first != pytest.approx(plain, rel=1e-3)
+
+
+def test_angles_weigh_more():
+    velocity, target = torch.zeros(2, 1, len(LABELS), 2, 1, 1)
+    channels = {name: LABELS.index(name) for name in ("yaw", "gaze_y", "opening", "breath")}
+
+    def error(name, angle_weight):
+        off = velocity.clone()
+        off[:, channels[name]] = 1.0
+        return float(velocity_error(off, target, replace(SETTINGS, angle_weight=angle_weight), len(LABELS)))
+
+    for name in ("yaw", "gaze_y"):
+        assert error(name, 3.0) / error("breath", 3.0) == pytest.approx(3)
+        assert error(name, 1.0) == pytest.approx(error("breath", 1.0))
+    assert error("opening", 3.0) / error("breath", 3.0) == pytest.approx(SETTINGS.lip_weight)
 
 
 def test_a_step_has_its_own_windows_wherever_a_run_begins():
