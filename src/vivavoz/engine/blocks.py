@@ -129,12 +129,15 @@ def _make(model: Model, runtime: Runtime, rows: Sequence[Conversation]) -> None:
     )
     decoders = [row.state.decoder for row in rows]
     batch = join(decoders)
+    decode = runtime.decode
+    if runtime.decode_soon is not None and any(row.is_awaited for row in rows):
+        decode = runtime.decode_soon
     num_decoded = 0
     for latents in z.split(runtime.decode_latents or block, dim=2):
         if not any(row.is_wanted for row in rows):
             break
-        decode = runtime.decode_first if starts_video and not num_decoded else runtime.decode
-        for pictures in decode(latents, references, batch):
+        step = runtime.decode_first if starts_video and not num_decoded else decode
+        for pictures in step(latents, references, batch):
             for row, own in zip(rows, pictures.cpu().numpy(), strict=True):
                 row.show(own)
             if runtime.can_leave_off and not any(row.is_wanted for row in rows):

@@ -267,6 +267,11 @@ class Conversation:
         return self._heard_utterance == self._utterance and not self._is_closed
 
     @property
+    def is_awaited(self) -> bool:
+        """Whether there is no picture yet of what was pushed since the stream began or was interrupted."""
+        return self._num_frames == 0
+
+    @property
     def has_heard(self) -> bool:
         """Whether all of the next block's features are there, and still wanted."""
         return self.is_wanted and len(self.features) >= self.sampling.block_latents

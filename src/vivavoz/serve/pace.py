@@ -11,6 +11,9 @@ _REMEMBERED_WAITS, _REMEMBERED_BLOCKS = 40, 8
 _FIXED = 0.25
 """Share of a block's time that does not grow with it."""
 
+_QUICK_SHARE = 0.6
+"""Of the start of other blocks: that of the first one after an interruption, while there was none."""
+
 
 class Pace:
     """Times of a session's blocks, by their size in latents.
@@ -23,9 +26,14 @@ class Pace:
         self._waits_s: dict[int, deque[float]] = {block_latents: deque([_FIRST_GUESS_S], maxlen=_REMEMBERED_WAITS)}
         self._starts_s: dict[int, deque[float]] = {block_latents: deque([_FIRST_GUESS_S], maxlen=_REMEMBERED_BLOCKS)}
         self._makings_s: dict[int, deque[float]] = {block_latents: deque([_FIRST_GUESS_S], maxlen=_REMEMBERED_BLOCKS)}
+        self._quick_starts_s: deque[float] = deque(maxlen=_REMEMBERED_BLOCKS)
+
+    def was_quick(self, start_s: float) -> None:
+        """The first block after an interruption was made: its pictures come sooner than those of others."""
+        self._quick_starts_s.append(start_s)
 
     def was(self, block_latents: int, *, wait_s: float, start_s: float, making_s: float) -> None:
-        """A block was made."""
+        """Another block was made."""
         self._waits_s.setdefault(block_latents, deque(maxlen=_REMEMBERED_WAITS)).append(wait_s)
         self._starts_s.setdefault(block_latents, deque(maxlen=_REMEMBERED_BLOCKS)).append(start_s)
         self._makings_s.setdefault(block_latents, deque(maxlen=_REMEMBERED_BLOCKS)).append(making_s)
@@ -38,9 +46,9 @@ class Pace:
         """The mean of the last three."""
         return _mean_of_newest(_expected(self._starts_s, block_latents, fixed=1.0))
 
-    def quickest_start_s(self, block_latents: int) -> float:
-        """If all goes well: the shortest of the last eight."""
-        return min(_expected(self._starts_s, block_latents, fixed=1.0))
+    def quick_start_s(self, block_latents: int) -> float:
+        """After an interruption, if all goes well: the shortest of the last eight."""
+        return min(self._quick_starts_s or [_QUICK_SHARE * min(_expected(self._starts_s, block_latents, fixed=1.0))])
 
     def making_s(self, block_latents: int) -> float:
         """The mean of the last three."""

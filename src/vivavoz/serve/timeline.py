@@ -275,7 +275,10 @@ class Timeline:
                 return  # given up, and no measure of what a whole block takes
             start_s, queued_s = self._made.start_s, order.ordered_at_s - order.wanted_at_s
             making_s = now_s - order.ordered_at_s
-            self._pace.was(order.block_latents, wait_s=queued_s + start_s, start_s=start_s, making_s=making_s)
+            if order.restarts:
+                self._pace.was_quick(start_s)
+            else:
+                self._pace.was(order.block_latents, wait_s=queued_s + start_s, start_s=start_s, making_s=making_s)
             self._ladder.went_well(now_s, busy=self._pace.making_s(self.block_latents) / (self.block_latents * LATENT_S))
 
     # What the transports get
@@ -345,7 +348,7 @@ class Timeline:
         if self._zero_s is None:
             return self._to_play
         pace = self._pace
-        start_s = pace.quickest_start_s(self._quick_latents) if self._is_interrupted else pace.start_s(self._wanted_latents)
+        start_s = pace.quick_start_s(self._quick_latents) if self._is_interrupted else pace.start_s(self._wanted_latents)
         return max(self._to_play, int((now_s - self._zero_s + start_s) * FRAME_RATE) + 1)
 
     def _go_back(self, now_s: float) -> None:

@@ -159,17 +159,30 @@ def test_an_interrupted_block_ends_with_the_latent_that_was_being_decoded() -> N
     assert (len(stream.take()), stream.num_latents, stream.state.generator.video_latents) == (16, 7, 3)
 
 
-def test_pictures_are_ready_before_their_block_is() -> None:
+def test_pictures_are_ready_before_their_block_is_and_decoded_two_by_two_after_an_interruption() -> None:
     model = lively_model(picturewise())
     model.use_runtime("cpu")
     pool = StreamPool(model, max_streams=1)
     stream = pool.open(model.avatar(portrait(), crop="none"), sampling=replace(model.preset.sampling, block_latents=1))
     num_taken: list[int] = []
     stream.on_pictures = lambda: num_taken.append(len(stream.take()))
+    fields_of, num_decoded = model.vae.fields_of, []
+
+    def counted(codes: torch.Tensor, *others: Any) -> Any:
+        num_decoded.append(codes.shape[2])
+        return fields_of(codes, *others)
+
+    model.vae.fields_of = counted  # type: ignore[method-assign]
+    stream.push(speech(10_000))
+    while pool.step():
+        pass
+    assert num_taken == [1, 2, 2, 2, 2]
+    stream.interrupt()
     stream.push(speech(16_000))
     while pool.step():
         pass
-    assert num_taken == [1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
+    assert num_taken[5:] == 10 * [2]
+    assert num_decoded == [1, 4, 4, 2, 2, 4, 4, 4, 4]
 
 
 def test_an_interruption_leaves_the_rest_of_a_latent_unmade_and_nothing_misses_it() -> None:
@@ -182,14 +195,16 @@ def test_an_interruption_leaves_the_rest_of_a_latent_unmade_and_nothing_misses_i
 
         def came() -> None:
             num_taken.append(len(stream.take()))
-            if mid_latent and len(num_taken) == 2:
+            if mid_latent:
                 stream.interrupt()
 
+        stream.push(speech(4_000))
+        assert pool.step() == 1
+        stream.interrupt()
         stream.on_pictures = came
-        stream.push(speech(6_000))
-        for _ in range(2):
-            assert pool.step() == 1
-        assert num_taken == ([1, 2] if mid_latent else [1, 2, 2])
+        stream.push(speech(6_000, 1))
+        assert pool.step() == 1
+        assert num_taken == ([2] if mid_latent else [2, 2])
         if not mid_latent:
             stream.interrupt()
         stream.on_pictures = None
