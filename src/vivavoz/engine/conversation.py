@@ -268,8 +268,8 @@ class Conversation:
 
     @property
     def is_awaited(self) -> bool:
-        """Whether there is no picture yet of what was pushed since the stream began or was interrupted."""
-        return self._num_frames == 0
+        """Whether there is no picture yet of what was pushed since an interruption."""
+        return self._num_frames == 0 and not self.starts_video
 
     @property
     def has_heard(self) -> bool:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.models import images, lively_model, tiniest
+from tests.models import images, lively_model, picturewise, tiniest
 from tests.unit.evaluate.material import babble, drawn_portrait
 from vivavoz.evaluate.speaking import speak, with_sampling
 
@@ -27,6 +27,14 @@ def test_speaking_is_streaming_and_keeps_the_latents(model):
     silent = speak(model, drawn_portrait().image, babble().samples, seed=3, shown=())
     assert silent.images == ()
     assert torch.equal(silent.latents, spoken.latents)
+
+
+def test_all_latents_are_kept_where_pictures_come_in_parts():
+    model = lively_model(picturewise())
+    model.use_runtime("cpu")
+    spoken = speak(model, drawn_portrait().image, babble().samples, seed=3)
+    assert len(spoken.images) == 45
+    assert spoken.latents.shape[2] == NUM_LATENT_FRAMES
 
 
 @pytest.mark.parametrize(("decode_latents", "num_decoded"), [(None, 8), (1, 7)])
