@@ -319,10 +319,6 @@ class Conversation:
                 self._ready.append(Frame(image=image, index=self._index, time=time))
                 self._num_frames += 1
                 self._index += 1
-        self.was_shown()
-
-    def was_shown(self) -> None:
-        """Called in the maker's thread after every `show`."""
 
     def end_block(self, z: Tensor) -> None:
         """Take the latents `(1, C, k, h, w)` of the block that was made of the first `features`."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from vivavoz.engine.avatar import Avatar
 from vivavoz.engine.blocks import make_blocks
@@ -41,9 +42,10 @@ class PooledStream(Conversation):
             self._ready.clear()
         return frames
 
-    def was_shown(self) -> None:
-        """See `on_pictures`."""
-        if self.on_pictures is not None:
+    def show(self, images: NDArray[np.uint8]) -> None:
+        """See `Conversation.show`, and `on_pictures`."""
+        super().show(images)
+        if self._ready and self.on_pictures is not None:
             self.on_pictures()
 
     @property

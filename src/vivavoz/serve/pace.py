@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
+
+from vivavoz.timing import FRAME_RATE
 
 _FIRST_GUESS_S = 0.12
 """A usual block, before any has been made."""
@@ -13,6 +16,20 @@ _FIXED = 0.25
 
 _QUICK_SHARE = 0.6
 """Of the start of other blocks: that of the first one after an interruption, while there was none."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far the block is that is being made."""
+
+    num_pictures: int = 0
+    start_s: float = 0.0
+    """How long before its first moment it had to be begun, for each of its pictures to be there at its own."""
+
+    def add(self, num_pictures: int, making_s: float) -> None:
+        """Pictures have come, so long after the block was begun."""
+        self.start_s = max(self.start_s, making_s - self.num_pictures / FRAME_RATE)
+        self.num_pictures += num_pictures
 
 
 class Pace:

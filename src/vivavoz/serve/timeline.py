@@ -12,7 +12,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -22,7 +21,7 @@ from vivavoz.engine.controls import State
 from vivavoz.media.image import Pixels
 from vivavoz.serve.ladder import Ladder, rungs
 from vivavoz.serve.moments import Moment, Order, SpeechEvent
-from vivavoz.serve.pace import Pace
+from vivavoz.serve.pace import Pace, Progress
 from vivavoz.serve.sound import SAMPLES_PER_MOMENT, SOUND_RATE_HZ, Pcm, SpeechQueue, Utterance
 from vivavoz.timing import FRAME_RATE, FRAMES_PER_LATENT, SAMPLE_RATE_HZ, frames_of_latents
 
@@ -41,20 +40,6 @@ _STALL_MOMENTS = FRAME_RATE
 _MOST_SKIPPED = FRAME_RATE
 """Pictures that are left out at most with their sound still heard; hearing more of it would only make things later."""
 _NO_SOUND = np.zeros(0, np.int16)
-
-
-@dataclass(slots=True)
-class _Made:
-    """How far the block is that is being made."""
-
-    num_pictures: int = 0
-    start_s: float = 0.0
-    """How long before its first moment it had to be begun, for each of its pictures to be there at its own."""
-
-    def add(self, num_pictures: int, making_s: float) -> None:
-        """Pictures have come, so long after the block was begun."""
-        self.start_s = max(self.start_s, making_s - self.num_pictures * MOMENT_S)
-        self.num_pictures += num_pictures
 
 
 class Timeline:
@@ -96,7 +81,7 @@ class Timeline:
         self._pace = Pace(block_latents)
         self._last_latents = block_latents
         self._delivered_at_s = float("-inf")
-        self._made = _Made()
+        self._block = Progress()
         self._watched_at_s: float | None = None
         self._state_wish: State | None = None
         self._is_listening = False
@@ -221,7 +206,7 @@ class Timeline:
                 return None
             is_at_once = self._zero_s is None or self._is_interrupted
             wanted_at_s = max(self._delivered_at_s, now_s if is_at_once else now_s + min(0.0, self._slack_s(now_s)))
-            self._made = _Made()
+            self._block = Progress()
             restarts, num_skipped = self._is_interrupted, 0
             if restarts:
                 self._go_back(now_s)
@@ -254,7 +239,7 @@ class Timeline:
             self._num_run += len(images)
             if images:
                 self._is_first_block = False
-                self._made.add(len(images), now_s - order.ordered_at_s)
+                self._block.add(len(images), now_s - order.ordered_at_s)
             if order.epoch != self._epoch:
                 return  # made for speech that was interrupted meanwhile
             for index, image in enumerate(images, first):
@@ -271,9 +256,9 @@ class Timeline:
         with self._lock:
             self._delivered_at_s = now_s
             self.block_s = now_s - order.wanted_at_s
-            if order.epoch != self._epoch or not self._made.num_pictures:
+            if order.epoch != self._epoch or not self._block.num_pictures:
                 return  # given up, and no measure of what a whole block takes
-            start_s, queued_s = self._made.start_s, order.ordered_at_s - order.wanted_at_s
+            start_s, queued_s = self._block.start_s, order.ordered_at_s - order.wanted_at_s
             making_s = now_s - order.ordered_at_s
             if order.restarts:
                 self._pace.was_quick(start_s)
