@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vivavoz.engine.avatar_file import AVATAR_SUFFIX, read_avatar, write_avatar
 from vivavoz.engine.controls import Wishes
 from vivavoz.engine.model import Model
 from vivavoz.engine.stream import Stream
@@ -39,6 +40,10 @@ class Avatar:
     """The portraits as they were cut, at the video's size."""
     size: int
     """Side of the video in pixels."""
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the avatar to a `.safetensors` file, which `Model.avatar` takes like a portrait. Raises `OutputError`."""
+        write_avatar(self, path)
 
     def stream(
         self,
@@ -89,6 +94,14 @@ class Avatar:
 def make_avatar(model: Model, images: Portrait | Sequence[Portrait], crop: CropMode, size: int | None) -> Avatar:
     """See `Model.avatar`."""
     portraits = [images] if isinstance(images, str | os.PathLike | np.ndarray) else list(images)
+    stored = [one for one in portraits if not isinstance(one, np.ndarray) and Path(one).suffix == AVATAR_SUFFIX]
+    if stored:
+        if len(portraits) > 1:
+            raise ImageError(f"got {Path(stored[0])} and other portraits, expected it alone: it is an avatar already")
+        avatar = read_avatar(model, stored[0])
+        if size not in (None, avatar.size):
+            raise ConfigError(f"size is {size}, but {Path(stored[0])} is an avatar of {avatar.size}: leave the size out")
+        return avatar
     most = model.preset.generator.max_references
     if not 1 <= len(portraits) <= most:
         raise ImageError(f"got {len(portraits)} portraits, expected 1 to {most}: leave some out or add one")

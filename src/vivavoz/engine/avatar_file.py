@@ -1,0 +1,87 @@
+"""Avatars on disk: the portraits, and what the VAE and the generator keep of them, in one safetensors file.
+
+An avatar made of pictures alone can be made again at any time; one that was trained (`vivavoz.train.personal`) cannot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from vivavoz.engine.trees import tensors_of, with_tensors
+from vivavoz.errors import WeightsError
+from vivavoz.media.tensors import write_tensors
+from vivavoz.vae.vae import References
+
+if TYPE_CHECKING:
+    from vivavoz.engine.avatar import Avatar
+    from vivavoz.engine.model import Model
+
+AVATAR_SUFFIX = ".safetensors"
+_KIND = "vivavoz avatar 1"
+
+
+def write_avatar(avatar: Avatar, path: str | os.PathLike[str]) -> None:
+    """See `Avatar.save`."""
+    pictures = torch.from_numpy(np.stack([crop.image for crop in avatar.crops]))
+    kept = {_name(i): tensor.detach().cpu().contiguous() for i, tensor in enumerate(tensors_of(_kept(avatar.references)))}
+    about = {"kind": _KIND, "preset": avatar.model.preset.name, "vae": _digest(avatar.model.vae)}
+    write_tensors(path, {"pictures": pictures, **kept}, about)
+
+
+def read_avatar(model: Model, path: str | os.PathLike[str]) -> Avatar:
+    """The avatar that `Avatar.save` wrote to a file. Raises `WeightsError` for another file, or one of another model."""
+    about, found = _read(Path(path))
+    if about.get("kind") != _KIND or "pictures" not in found:
+        raise WeightsError(f"{path} holds no avatar; give a file that vivavoz personalise wrote, or pictures")
+    if about.get("vae") != _digest(model.vae):
+        raise WeightsError(f"{path} was made with other weights of {about.get('preset')!r}; make it again with these")
+    pictures = found["pictures"].numpy()
+    damaged = f"{path} is damaged: it does not hold what its pictures ask for; make it again"
+    if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[1:] != (pictures.shape[1], pictures.shape[1], 3):
+        raise WeightsError(damaged)
+    avatar = model.avatar(list(pictures), "none", pictures.shape[1])
+    kept = _kept(avatar.references)
+    tensors = [found.get(_name(i), torch.empty(0)) for i in range(len(tensors_of(kept)))]
+    if any(mine.shape != own.shape for mine, own in zip(tensors, tensors_of(kept), strict=True)):
+        raise WeightsError(damaged)
+    tensors = [mine.to(own) for mine, own in zip(tensors, tensors_of(kept), strict=True)]
+    latents, fusion, warp, anchor = with_tensors(kept, tensors)
+    references = replace(avatar.references, latents=latents, fusion=fusion, warp=warp, anchor=anchor)
+    return replace(avatar, references=references)
+
+
+def _kept(references: References) -> tuple[Any, Any, Any, Any]:
+    """All but the photographs, which the pictures are."""
+    return references.latents, references.fusion, references.warp, references.anchor
+
+
+def _name(index: int) -> str:
+    return f"kept.{index:02}"
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise WeightsError(f"{path} cannot be read ({reason}); give an avatar's file, or pictures") from error
+
+
+def _digest(module: nn.Module) -> str:
+    """Hash of a module's weights: what they are, not what they compute in."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        found.update(name.encode())
+        stored = tensor.detach().cpu().to(torch.bfloat16 if tensor.is_floating_point() else None)
+        found.update(stored.contiguous().view(torch.uint8).numpy().data)
+    return found.hexdigest()[:16]
