@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vivavoz.engine.avatar_file import AVATAR_SUFFIX, read_avatar, write_avatar
+from vivavoz.engine.avatar_file import AVATAR_SUFFIX, read_pictures, refilled, write_avatar
 from vivavoz.engine.controls import Wishes
 from vivavoz.engine.model import Model
 from vivavoz.engine.stream import Stream
@@ -98,10 +98,7 @@ def make_avatar(model: Model, images: Portrait | Sequence[Portrait], crop: CropM
     if stored:
         if len(portraits) > 1:
             raise ImageError(f"got {Path(stored[0])} and other portraits, expected it alone: it is an avatar already")
-        avatar = read_avatar(model, stored[0])
-        if size not in (None, avatar.size):
-            raise ConfigError(f"size is {size}, but {Path(stored[0])} is an avatar of {avatar.size}: leave the size out")
-        return avatar
+        return _stored(model, Path(stored[0]), size)
     most = model.preset.generator.max_references
     if not 1 <= len(portraits) <= most:
         raise ImageError(f"got {len(portraits)} portraits, expected 1 to {most}: leave some out or add one")
@@ -115,6 +112,15 @@ def make_avatar(model: Model, images: Portrait | Sequence[Portrait], crop: CropM
             photos=_to_video_range([crop.image for crop in crops], model.device),
         )
     return Avatar(model=model, references=references, crops=crops, size=output_size)
+
+
+def _stored(model: Model, path: Path, size: int | None) -> Avatar:
+    pictures, found = read_pictures(path, model.vae)
+    side = len(pictures[0]) if pictures else 0
+    if size not in (None, side):
+        raise ConfigError(f"size is {size}, but {path} is an avatar of {side}: leave the size out")
+    avatar = make_avatar(model, pictures, "none", side)
+    return replace(avatar, references=refilled(avatar.references, found, path))
 
 
 def _sizes(model: Model, size: int | None) -> tuple[int, int]:

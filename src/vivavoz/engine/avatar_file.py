@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +19,12 @@ from torch import Tensor, nn
 
 from vivavoz.engine.trees import tensors_of, with_tensors
 from vivavoz.errors import WeightsError
+from vivavoz.media.image import Pixels
 from vivavoz.media.tensors import write_tensors
-from vivavoz.vae.vae import References
+from vivavoz.vae.vae import VAE, References
 
 if TYPE_CHECKING:
     from vivavoz.engine.avatar import Avatar
-    from vivavoz.engine.model import Model
 
 AVATAR_SUFFIX = ".safetensors"
 _KIND = "vivavoz avatar 1"
@@ -37,26 +38,33 @@ def write_avatar(avatar: Avatar, path: str | os.PathLike[str]) -> None:
     write_tensors(path, {"pictures": pictures, **kept}, about)
 
 
-def read_avatar(model: Model, path: str | os.PathLike[str]) -> Avatar:
-    """The avatar that `Avatar.save` wrote to a file. Raises `WeightsError` for another file, or one of another model."""
-    about, found = _read(Path(path))
+def read_pictures(path: Path, vae: VAE) -> tuple[list[Pixels], dict[str, Tensor]]:
+    """What `write_avatar` wrote: the portraits, and the rest for `refilled`. Raises `WeightsError` for another file, or one of
+    another model."""
+    about, found = _read(path)
     if about.get("kind") != _KIND or "pictures" not in found:
         raise WeightsError(f"{path} holds no avatar; give a file that vivavoz personalise wrote, or pictures")
-    if about.get("vae") != _digest(model.vae):
+    if about.get("vae") != _digest(vae):
         raise WeightsError(f"{path} was made with other weights of {about.get('preset')!r}; make it again with these")
-    pictures = found["pictures"].numpy()
-    damaged = f"{path} is damaged: it does not hold what its pictures ask for; make it again"
+    pictures = found.pop("pictures").numpy()
     if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[1:] != (pictures.shape[1], pictures.shape[1], 3):
-        raise WeightsError(damaged)
-    avatar = model.avatar(list(pictures), "none", pictures.shape[1])
-    kept = _kept(avatar.references)
-    tensors = [found.get(_name(i), torch.empty(0)) for i in range(len(tensors_of(kept)))]
-    if any(mine.shape != own.shape for mine, own in zip(tensors, tensors_of(kept), strict=True)):
-        raise WeightsError(damaged)
-    tensors = [mine.to(own) for mine, own in zip(tensors, tensors_of(kept), strict=True)]
-    latents, fusion, warp, anchor = with_tensors(kept, tensors)
-    references = replace(avatar.references, latents=latents, fusion=fusion, warp=warp, anchor=anchor)
-    return replace(avatar, references=references)
+        raise _damaged(path)
+    return list(pictures), found
+
+
+def refilled(references: References, found: Mapping[str, Tensor], path: Path) -> References:
+    """References made of a file's pictures, as they were when it was written. Raises `WeightsError`."""
+    kept = _kept(references)
+    own = tensors_of(kept)
+    theirs = [found.get(_name(i), torch.empty(0)) for i in range(len(own))]
+    if any(its.shape != mine.shape for its, mine in zip(theirs, own, strict=True)):
+        raise _damaged(path)
+    latents, fusion, warp, anchor = with_tensors(kept, [its.to(mine) for its, mine in zip(theirs, own, strict=True)])
+    return replace(references, latents=latents, fusion=fusion, warp=warp, anchor=anchor)
+
+
+def _damaged(path: Path) -> WeightsError:
+    return WeightsError(f"{path} is damaged: it does not hold what its pictures ask for; make it again")
 
 
 def _kept(references: References) -> tuple[Any, Any, Any, Any]:
