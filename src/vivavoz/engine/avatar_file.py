@@ -30,6 +30,11 @@ AVATAR_SUFFIX = ".safetensors"
 _KIND = "vivavoz avatar 1"
 
 
+def is_avatar_file(data: bytes) -> bool:
+    """Whether a file's content looks like an avatar's, not a picture's: a header's length, and its JSON."""
+    return data[8:9] == b"{" and int.from_bytes(data[:8], "little") < len(data)
+
+
 def write_avatar(avatar: Avatar, path: str | os.PathLike[str]) -> None:
     """See `Avatar.save`."""
     pictures = torch.from_numpy(np.stack([crop.image for crop in avatar.crops]))
