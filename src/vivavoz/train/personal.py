@@ -38,6 +38,9 @@ from vivavoz.train.run_folder import begin_run
 from vivavoz.train.vae_training import VAETraining, decoder_losses, noised
 from vivavoz.vae.vae import VAE, References
 
+_BASIS_CELLS = 2.0
+"""What counts as usual in a basis, which is zero nearly everywhere."""
+
 
 def _loop() -> LoopConfig:
     return LoopConfig(budget_s=60, learning_rate=2e-2, warmup_steps=10, weight_decay=0, log_every_steps=5)
@@ -92,8 +95,7 @@ class PersonClips(Dataset[Clips]):
 
 
 class PersonalReferences(nn.Module):
-    """What the decoder keeps of a person, as parameters: a change of each tensor, counted in its root mean square; of bases in
-    cells, as they are zero nearly everywhere."""
+    """What the decoder keeps of a person, as parameters: a change of each tensor, counted in its root mean square, or in cells."""
 
     def __init__(self, references: References, *, has_bases: bool) -> None:
         super().__init__()
@@ -101,7 +103,7 @@ class PersonalReferences(nn.Module):
         self._base = tensors_of((references.fusion, references.warp))
         self._usual = [float(tensor.square().mean().sqrt()) for tensor in self._base]
         if has_bases:
-            self._usual[-1] = 1.0
+            self._usual[-1] = _BASIS_CELLS
         self.changes = nn.ParameterList(nn.Parameter(torch.zeros_like(tensor)) for tensor in self._base)
 
     def forward(self) -> References:

@@ -130,6 +130,7 @@ def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
         free_odds=0.3,
         lip_weight=4.0,
         closure_weight=3.0,
+        angle_weight=5.0,
         timestep_shift=3.0,
         overheard_odds=0.5,
         astray=0.7,

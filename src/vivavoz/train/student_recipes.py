@@ -72,6 +72,7 @@ def lite_student_recipe(minutes: float = 20.0) -> LabelStudentRecipe:
         num_latents=16,
         latent_side=1,
         free_odds=0.3,
+        angle_weight=4.0,
         overheard_odds=0.5,
         astray=0.7,
     )

@@ -40,10 +40,15 @@ class MotionBases(nn.Module):
         nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
 
     def read(self, features: Tensor) -> Tensor:
-        """(R, C, h, w) -> bases (R, 2K, h, w): x and y of every one, in cells of the fields for 1 of the code."""
+        """(R, C, h, w) -> bases (R, 4K, h, w): x and y of every one, in cells of the fields for 1 of the code, for more of the code
+        than the reference has, and again for less.
+
+        As they are read both are the same. They part where a person's are learnt (`vivavoz.train.personal`): lips that close
+        over teeth do not do the reverse of lips that open before them.
+        """
         x = self.blocks(self.conv_in(self.standardise(features)))
         found: Tensor = self.conv_out(F.silu(self.norm_out(x)))
-        return found
+        return torch.cat([found, found], dim=1)
 
     def forward(self, bases: Tensor, amounts: Tensor) -> Tensor:
         """Of each basis as much as `amounts` (R, K, T) says: a field for every frame, (R, 2, T, h, w).
@@ -51,7 +56,8 @@ class MotionBases(nn.Module):
         They are added up before they are brought to a frame's places: two channels are quicker to fetch than 2K.
         """
         height, width = bases.shape[-2:]
-        mixed = torch.bmm(amounts.transpose(1, 2), bases.reshape(len(bases), amounts.shape[1], -1))  # R T 2hw
+        sides = torch.cat([amounts.clamp(min=0), amounts.clamp(max=0)], dim=1)  # R 2K T
+        mixed = torch.bmm(sides.transpose(1, 2), bases.reshape(len(bases), sides.shape[1], -1))  # R T 2hw
         return mixed.unflatten(2, (2, height, width)).transpose(1, 2)
 
 

@@ -21,10 +21,11 @@ def test_untrained_bases_move_nothing() -> None:
 
 
 def test_frames_take_as_much_of_each_basis_as_their_amounts_say() -> None:
-    bases = torch.randn(1, 4, 3, 5, generator=torch.Generator().manual_seed(0))
+    bases = torch.randn(1, 8, 3, 5, generator=torch.Generator().manual_seed(0))
     amounts = torch.tensor([[[1.0, 0.0], [0.0, -2.0]]])
-    expected = torch.stack([bases[:, 0:2], -2 * bases[:, 2:4]], dim=2)
+    expected = torch.stack([bases[:, 0:2], -2 * bases[:, 6:8]], dim=2)
     torch.testing.assert_close(MotionBases(6, 2)(bases, amounts), expected)
+    torch.testing.assert_close(MotionBases(6, 2)(bases[:, :4].repeat(1, 2, 1, 1), amounts)[:, :, 1], -2 * bases[:, 2:4])
 
 
 def test_every_frame_is_fetched_from_its_own_field() -> None:
