@@ -95,7 +95,7 @@ class PersonClips(Dataset[Clips]):
 
 
 class PersonalReferences(nn.Module):
-    """What the decoder keeps of a person, as parameters: a change of each tensor, counted in its root mean square, or in cells."""
+    """What the decoder keeps of a person, as parameters: changes of tensors, counted in root mean squares, or in cells."""
 
     def __init__(self, references: References, *, has_bases: bool) -> None:
         super().__init__()

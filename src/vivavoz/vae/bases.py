@@ -40,8 +40,8 @@ class MotionBases(nn.Module):
         nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
 
     def read(self, features: Tensor) -> Tensor:
-        """(R, C, h, w) -> bases (R, 4K, h, w): x and y of every one, in cells of the fields for 1 of the code, for more of the code
-        than the reference has, and again for less.
+        """(R, C, h, w) -> bases (R, 4K, h, w): x and y of every one, in cells of the fields for 1 of the code; those for more of
+        it than the reference has, then those for less.
 
         As they are read both are the same. They part where a person's are learnt (`vivavoz.train.personal`): lips that close
         over teeth do not do the reverse of lips that open before them.
