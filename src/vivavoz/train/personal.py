@@ -2,7 +2,7 @@
 
 From a stranger's portrait the VAE guesses where the lips part, what covers the teeth, how far a turn of the head moves every
 pixel. Where there is a minute, it need not: the animator moves the same portrait, and the features, bases, keys and values that
-the decoder keeps of it learn to give those pictures back (docs/adr/0013-personal-avatars.md). All weights stay as they are, so
+the decoder keeps of it learn to give those pictures back (docs/adr/0014-personal-avatars.md). All weights stay as they are, so
 personal avatars share a model, and its batches, with any other.
 """
 
