@@ -148,7 +148,7 @@ def measure_blocks(avatar: Avatar, plan: Plan) -> dict[str, list[float]]:
 
 
 def blocks_s(avatar: Avatar, plan: Plan, *, overlap: bool = False) -> Iterator[float]:
-    """Seconds of the video's first block, which is shorter, of those to warm up, and of those that count, behind the fullest window."""
+    """Seconds of a video's first block, then behind the fullest window of those that warm up and those that count."""
     model, block = avatar.model, plan.sampling.block_latents
     num_blocks = 1 + plan.warmup + plan.repeats
     sound = noise((num_blocks + 2) * block * FRAMES_PER_LATENT * SAMPLES_PER_FRAME)

@@ -33,7 +33,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--block", type=int, choices=(1, 2, 4), help="latent frames made together (default: the preset's)")
     parser.add_argument("--sessions", type=int, default=1, metavar="N", help="conversations at a time (default: 1)")
     parser.add_argument(
-        "--overlap", action="store_true", help="also time blocks with the next one's t_G beside this one's t_D (vivavoz generate --overlap)"
+        "--overlap",
+        action="store_true",
+        help="also time blocks of which the next is generated while this one is decoded",
     )
     parser.add_argument("--device", metavar="DEVICE", help="to compute on (default: cuda if there is one, else cpu)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: bfloat16 on cuda, else float32")

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Self, TypeVar
 
 import torch
+from torch import Tensor
 
 from vivavoz.engine.controls import StreamControls
 from vivavoz.engine.conversation import BlockBegun, Conversation
@@ -55,9 +56,7 @@ class _Block:
 
 
 @torch.inference_mode()
-def make_blocks(
-    model: Model, runtime: Runtime, conversations: Sequence[Conversation], overlap: Overlap | None = None
-) -> int:
+def make_blocks(model: Model, runtime: Runtime, conversations: Sequence[Conversation], overlap: Overlap | None = None) -> int:
     """Make the next block of every conversation that has sound enough, and give how many had.
 
     Conversations share their calls where they are alike: in sampling, in size and number of pictures, and in whether the video
@@ -212,8 +211,8 @@ def _denoise(model: Model, runtime: Runtime, rows: Sequence[Conversation]) -> No
 def _decode(model: Model, runtime: Runtime, block: _Block, *, to_the_end: bool = False) -> int:
     """Decode a block, and give how many of its latents were.
 
-    Every row gets its pictures as they are made. Unless it has to be drawn `to_the_end`, a block that no row wants any more,
-    because of interruptions, is given up: before it is decoded as if it had never been begun, later as one that ends with the last
+    Every row gets its pictures as they are made. A block that no row wants any more, because of interruptions, is given up unless
+    it has to be drawn `to_the_end`: before it is decoded as if it had never been begun, later as one that ends with the last
     latent that was decoded, or begun to be where the runtime can leave off there.
     """
     rows, z = block.rows, block.z

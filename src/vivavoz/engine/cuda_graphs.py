@@ -159,9 +159,9 @@ class _Recording:
 class CudaGraphs:
     """Records CUDA graphs, for any threads and CUDA streams.
 
-    A turn starts, on the device, when the last one is over, whatever the streams: the arguments of a recording are filled only when
-    what read them is done. Graphs of two recorders may run at the same time. Each has memory of its own but for the workspace of
-    matrix products, which PyTorch keeps for every stream that graphs are recorded on: so every recorder has a stream.
+    A turn starts, on the device, when the last one is over, whatever the streams: the arguments of a recording are filled only
+    when what read them is done. Graphs of two recorders may run at the same time. Each has memory of its own but for the
+    workspace of matrix products, which PyTorch keeps for every stream that graphs are recorded on: so each recorder has a stream.
     """
 
     _one_at_a_time = threading.Lock()

@@ -15,9 +15,9 @@ class Overlap:
     On a CUDA device, streams do not wait for one another, and memory that is let go of belongs at once to the next tensor of the
     stream it was taken on, whoever else still reads it. What keeps the two apart:
 
-    - A step starts after all that the owner's stream was asked before `begin`; what it is asked after `wait` starts after the step.
-      So they share nothing but what both use between the two.
-    - In between, the owner keeps what the step was given, and the step keeps what it makes; neither lets go of what the other uses.
+    - A step starts after all that the owner's stream was asked before `begin`; what that is asked after `wait` starts after the
+      step. So only what happens between the two matters.
+    - There, neither side writes or lets go of what the other uses: that is the owner's to see to.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -32,7 +32,7 @@ class Overlap:
         self._work = self._thread.submit(self._run, step, asked)
 
     def wait(self) -> None:
-        """Return when the step is over, on a CUDA device when all of it has been asked of the device. Its errors keep for `check`."""
+        """Return when the step is over; on a CUDA device, when it is asked for. Its errors keep for `check`."""
         if self._work is not None:
             wait([self._work])
         if self._stream is not None:

@@ -140,7 +140,8 @@ def use_more_steps(stream: Stream) -> None:
 def test_what_the_reader_does_meanwhile_has_the_same_effect(block_latents: int, after: int, action: Action) -> None:
     """The block that was made ahead is made anew where it would have come out differently."""
     expected, got = (
-        followed(tiniest_avatar().stream(block_latents=block_latents, overlap=overlap), {after: action}) for overlap in (False, True)
+        followed(tiniest_avatar().stream(block_latents=block_latents, overlap=overlap), {after: action})
+        for overlap in (False, True)
     )
     assert got == expected
 
@@ -189,10 +190,8 @@ def test_errors_reach_the_reader_after_the_pictures_before_them(what: str) -> No
         runtime = avatar.model.runtime
         avatar.model.runtime = replace(runtime, **{what: failing(getattr(runtime, what), 2)})
         frames: list[Frame] = []
-        with avatar.stream(overlap=overlap) as stream:
-            with pytest.raises(Odd, match="call 3"):
-                for frame in stream.push(speech(640 * 4 * 30)):
-                    frames.append(frame)
+        with avatar.stream(overlap=overlap) as stream, pytest.raises(Odd, match="call 3"):
+            frames.extend(stream.push(speech(640 * 4 * 30)))
         lengths.append(len(frames))
     assert lengths[0] == lengths[1] > 12
 
