@@ -66,7 +66,7 @@ def cuda_graphs_runtime(model: Model, *, is_compiled: bool = False, float8: bool
     if is_compiled or float8:  # without the compiler, scaling to 8 bits costs more than 8 bits win
         steps = compiled_steps(steps)
     steps = replace(steps, cache_read=CacheRead.MASKED)
-    return recorded(steps, generator, name=name, generating=CudaGraphs(), decoding=CudaGraphs())
+    return recorded(steps, generator, name=name, generating=CudaGraphs(model.device), decoding=CudaGraphs(model.device))
 
 
 def recorded(steps: Runtime, generator: Generator, *, name: str, generating: Recorder, decoding: Recorder) -> Runtime:
@@ -157,7 +157,7 @@ class _Recording:
 
 
 class CudaGraphs:
-    """Records CUDA graphs, for any threads and CUDA streams.
+    """Records CUDA graphs on a device, for any threads and CUDA streams.
 
     A turn starts, on the device, when the last one is over, whatever the streams: the arguments of a recording are filled only
     when what read them is done. Graphs of two recorders may run at the same time. Each has memory of its own but for the
@@ -167,15 +167,16 @@ class CudaGraphs:
     _one_at_a_time = threading.Lock()
     """PyTorch records one graph at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._lock = threading.Lock()
-        self._stream = torch.cuda.Stream()
+        self._stream = torch.cuda.Stream(device)
         self._last = torch.cuda.Event()
 
     @contextmanager
     def turn(self) -> Iterator[None]:
         """See `Recorder`."""
-        with self._lock:
+        with self._lock, torch.cuda.device(self._device):
             self._last.wait()
             try:
                 yield
