@@ -33,7 +33,7 @@ import torch
 
 from end_to_end import SPEECH, Figures, commit
 from live_meter import Meter
-from server_process import ServerProcess
+from server_process import ServerProcess, stolen_s
 from vivavoz.bench.machine import cpu_name, slug
 from vivavoz.client import connect
 from vivavoz.engine.generate import read_speech
@@ -158,12 +158,14 @@ async def run(
     avatar_id = add_avatar(url, token)
     process = ServerProcess(pid)
     started_s, client_cpu_s = time.perf_counter(), cpu_seconds()
-    meters = [Meter(started_s) for _ in range(num_sessions)]
+    meters = [Meter(started_s, stolen_s) for _ in range(num_sessions)]
+    stolen_before_s = stolen_s()
 
     def figures() -> Figures:
         so_far_s = time.perf_counter() - started_s
         return summary(meters, so_far_s) | {
             "server": process.figures(),
+            "stolen_cpus": round((stolen_s() - stolen_before_s) / so_far_s, 3),
             "client_cpus": round((cpu_seconds() - client_cpu_s) / so_far_s, 2),
             "minutes": minutes(meters, process, started_s),
         }
@@ -245,6 +247,7 @@ def summary(meters: list[Meter], seconds: float) -> Figures:
         "speech_ms": spread(together(meters, "speech_ms")),
         "interrupt_sound_ms": spread(together(meters, "silence_ms")),
         "interrupt_mouth_ms": spread(together(meters, "closing_ms")),
+        "interrupt_mouth_undisturbed_ms": spread(together(meters, "undisturbed_closing_ms")),
         "repeated": round(sum(meter.num_repeated for meter in meters) / num_due, 4),
         "dropped": round(num_dropped / num_due, 4),
         "skipped": sum(one.num_skipped for one in last),

@@ -1,6 +1,7 @@
 """What one client of a live server sees."""
 
 import asyncio
+from collections.abc import Callable
 
 from vivavoz.client import sound_of
 from vivavoz.serve.protocol import Metrics, OutputDropped, OutputFrame, ServerEvent, SessionMetrics
@@ -13,7 +14,8 @@ MOMENT_MS = 1000 / FRAME_RATE
 class Meter:
     """One client's figures, from what comes in and when. Times in seconds of one clock, whichever."""
 
-    def __init__(self, started_s: float) -> None:
+    def __init__(self, started_s: float, stolen_s: Callable[[], float] = lambda: 0.0) -> None:
+        """`stolen_s`: time that the machine's host has kept from it so far."""
         self.first_frame_s: float | None = None
         self.at_s: list[float] = []
         self.intervals_ms: list[float] = []
@@ -32,10 +34,14 @@ class Meter:
         """From interrupting to the end of the last sound."""
         self.closing_ms: list[float] = []
         """From interrupting to the first picture that was not made for speech."""
+        self.is_undisturbed: list[bool] = []
+        """Of each of these: whether the host took nothing away meanwhile."""
         self.num_repeated = self.num_dropped = 0
         self.last: SessionMetrics | None = None
         self.has_sound = asyncio.Event()
         self._started_s = started_s
+        self._stolen_s = stolen_s
+        self._stolen_before_s = 0.0
         self._first_ms = self._sound_ms = self._picture_ms = 0.0
         self._next = 0
         self._spoken_s: float | None = None
@@ -47,6 +53,11 @@ class Meter:
     def fresh_offsets_ms(self) -> list[float]:
         """The offsets of moments with a picture of their own: what lips and sound are apart."""
         return [offset for offset, is_fresh in zip(self.offsets_ms, self.is_fresh, strict=True) if is_fresh]
+
+    @property
+    def undisturbed_closing_ms(self) -> list[float]:
+        """`closing_ms` of interruptions in which the machine had all of its processors."""
+        return [closing for closing, is_so in zip(self.closing_ms, self.is_undisturbed, strict=True) if is_so]
 
     def came(self, event: ServerEvent, at_s: float) -> None:
         """Count an event."""
@@ -67,6 +78,7 @@ class Meter:
     def interrupted(self, at_s: float) -> None:
         """An interruption was called."""
         self._interrupted_s = self._loud_until_s = at_s
+        self._stolen_before_s = self._stolen_s()
         self._is_open = True
 
     def rested(self) -> None:
@@ -106,4 +118,5 @@ class Meter:
             self._loud_until_s = at_s + MOMENT_MS / 1000
         if self._interrupted_s is not None and self._is_open and frame.state != "speaking":
             self.closing_ms.append(1000 * (at_s - self._interrupted_s))
+            self.is_undisturbed.append(self._stolen_s() == self._stolen_before_s)
             self._is_open = False

@@ -27,6 +27,7 @@ from PIL import Image
 
 from tests.unit.data.espeak_library import needs_espeak
 from vivavoz.audio.reading import read_audio
+from vivavoz.engine.weights import load
 from vivavoz.timing import SAMPLE_RATE_HZ
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -333,3 +334,18 @@ def test_where_webrtc_does_not_connect_the_websocket_does(opened: Any) -> None:
     until(lambda: state(page) == "speaking")
     until(lambda: state(page) == "idle")
     until(lambda: "WebSocket" in page.inner_text("#counts"))
+
+
+def test_an_avatars_file_shows_its_portrait_and_stands_alone(opened: Any, tmp_path: Path) -> None:
+    avatar = tmp_path / "anna.safetensors"
+    load("lite").avatar(skimage.data.astronaut()[:256, 96:352], crop="none", size=256).save(avatar)
+    page = opened()
+    drop(page, ("0.png", "image/png", portrait()))
+    page.set_input_files("#pictures", avatar)
+    until(lambda: page.locator("#thumbnails li").count() == 1 and page.get_by_role("img", name="Picture 1: anna").count() == 1)
+    thumbnail = page.get_by_role("img", name="Picture 1: anna")
+    until(lambda: thumbnail.evaluate("(image) => image.naturalWidth") == 256)
+    page.select_option("#transport", "websocket")
+    page.click("#start")
+    until(lambda: state(page) == "idle" or page.inner_text("#error"))
+    assert not page.inner_text("#error")

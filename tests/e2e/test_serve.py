@@ -19,6 +19,7 @@ import skimage.data
 import websockets
 from numpy.typing import NDArray
 
+from tests.models import portrait
 from tests.serving import TOKEN, Server, picture, serving, tone
 from vivavoz.audio.reading import read_audio
 from vivavoz.cli.main import main
@@ -342,6 +343,27 @@ def test_up_to_three_pictures_make_an_avatar(server: Server) -> None:
         assert post(4).status_code == 400
         assert client.delete(f"/v1/avatars/{three.json()['id']}").status_code == 204
         assert client.delete(f"/v1/avatars/{three.json()['id']}").status_code == 404
+
+
+def test_an_avatars_file_is_taken_like_a_picture_and_alone(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "anna.safetensors"
+    model = server.house.model
+    model.avatar([portrait(0), portrait(1)], crop="none", size=128).save(path)
+    anna, face = (("images", (name, data)) for name, data in (("anna", path.read_bytes()), ("face.png", picture())))
+    with server.client() as client:
+        made = client.post("/v1/avatars", files=[anna])
+        assert made.status_code == 201, made.text
+        assert (made.json()["size_px"], made.json()["num_faces"]) == (128, [1, 1])
+        opened = client.post("/v1/sessions", json={"avatar_id": made.json()["id"]})
+        assert opened.status_code == 201
+        for files, reason in (
+            ([anna, face], "expected it alone"),
+            ([("images", ("anna", path.read_bytes()[:-100]))], "the avatar's file cannot be read"),
+        ):
+            refused = client.post("/v1/avatars", files=files)
+            assert refused.status_code == 400
+            assert reason in refused.json()["error"]["message"]
+            assert "/" not in refused.json()["error"]["message"]
 
 
 def test_sound_is_taken_in_base64_at_the_rate_that_was_agreed(server: Server) -> None:

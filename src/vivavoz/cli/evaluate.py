@@ -33,6 +33,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--clips", metavar="SHARDS", help="also rebuild real clips: held-out ones, made by vivavoz data prepare")
     others = parser.add_argument_group("beside it", "measured the same way, in the same tables")
     others.add_argument("--against", action="append", default=[], metavar="FOLDER", help="other weights; may be given often")
+    others.add_argument(
+        "--personalise", type=float, metavar="MINUTES", help="the same, its avatars each trained on their person before (slow)"
+    )
     others.add_argument("--steps", type=int, metavar="N", help="sample in N steps, and stand beside the preset's own way")
     others.add_argument("--guidance-audio", type=float, metavar="SCALE", help="likewise; 1: none")
     others.add_argument("--guidance-reference", type=float, metavar="SCALE", help="likewise; 1: none")
@@ -102,7 +105,9 @@ def _contenders(options: argparse.Namespace) -> list[Contender]:
     from vivavoz.engine.weights import load
     from vivavoz.errors import ConfigError
     from vivavoz.evaluate.evaluation import Contender
+    from vivavoz.evaluate.personal_model import PersonalModel
     from vivavoz.evaluate.speaking import with_sampling
+    from vivavoz.train.personal import personal_training
 
     model = load(options.weights or options.model)
     if options.weights and model.preset.name != options.model:
@@ -118,6 +123,10 @@ def _contenders(options: argparse.Namespace) -> list[Contender]:
     if given:
         sampling = replace(model.preset.sampling, **given)
         named.insert(0, (f"{name}-{sampling.num_steps}-steps", with_sampling(model, sampling)))
+    if options.personalise is not None:
+        named.append(
+            (f"{name}-personal", PersonalModel(model, options.output / "avatars", personal_training(options.personalise)))
+        )
     named += [(Path(folder).resolve().name, load(folder)) for folder in options.against]
     contenders: list[Contender] = []
     for wanted, weights in named:

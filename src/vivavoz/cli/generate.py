@@ -21,7 +21,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="make a video file from portraits and speech",
         description="Make a talking-portrait video from one to three portraits of a person and a recording of speech.",
     )
-    parser.add_argument("files", nargs="+", metavar="PORTRAIT... SPEECH", help="pictures of one person, then a sound file")
+    parser.add_argument(
+        "files",
+        nargs="+",
+        metavar="PORTRAIT... SPEECH",
+        help="pictures of one person, or an avatar of vivavoz personalise, then a sound file",
+    )
     parser.add_argument("-o", "--output", required=True, metavar="VIDEO", help="video to write: .mp4, .m4v, .mov or .mkv")
     parser.add_argument("--model", default="lite", metavar="NAME", help="a preset, or a folder with weights (default: lite)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise; the same seed gives the same video (default: 0)")
@@ -69,7 +74,7 @@ def run(options: argparse.Namespace) -> None:
     samples = read_speech(speech)
     model = load(options.model, runtime=options.runtime)
     avatar = model.avatar(portraits, options.crop, options.size)
-    for path, crop in zip(portraits, avatar.crops, strict=True):
+    for path, crop in zip(portraits, avatar.crops, strict=False):  # a stored avatar is one file for all of its portraits
         if crop.num_faces > 1:
             print(f"vivavoz: {crop.num_faces} faces in {path}; the largest is animated", file=sys.stderr)
     with showing_progress() as progress:

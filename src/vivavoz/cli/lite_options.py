@@ -23,12 +23,17 @@ def use_lite_options(options: argparse.Namespace) -> int:
     """Check what can be checked beforehand, and give the number of threads. Raises `ConfigError`."""
     if options.threads is not None and options.threads < 1:
         raise ConfigError(f"got {options.threads} threads, expected at least 1: leave --threads out for one per core")
-    try:
-        import scipy  # noqa: F401
-    except ImportError as error:
-        raise ConfigError("got no SciPy, expected it for the animator: pip install 'vivavoz[train,data]'") from error
+    check_animator()
     import torch
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     return torch.get_num_threads()
+
+
+def check_animator() -> None:
+    """Raise `ConfigError` where what the animator needs is not installed."""
+    try:
+        import scipy  # noqa: F401
+    except ImportError as error:
+        raise ConfigError("got no SciPy, expected it for the animator: pip install 'vivavoz[train,data]'") from error

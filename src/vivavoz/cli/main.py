@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import vivavoz
-from vivavoz.cli import ablate, bench, data, encode, evaluations, generate, info, serve, talk, train
+from vivavoz.cli import ablate, bench, data, encode, evaluations, generate, info, personalise, serve, talk, train
 from vivavoz.errors import VivavozError
 
 EXIT_ERROR = 2
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _Parser(prog="vivavoz", description="Portrait images and speech in, a talking-portrait video out.")
     parser.add_argument("--version", action="version", version=f"vivavoz {vivavoz.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (generate, serve, talk, data, encode, train, evaluations, ablate, bench, info):
+    for command in (generate, personalise, serve, talk, data, encode, train, evaluations, ablate, bench, info):
         command.add_parser(commands)
     options = parser.parse_args(arguments)
     try:

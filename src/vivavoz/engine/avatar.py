@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vivavoz.engine.avatar_file import AVATAR_SUFFIX, read_pictures, refilled, write_avatar
 from vivavoz.engine.controls import Wishes
 from vivavoz.engine.model import Model
 from vivavoz.engine.overlap import Overlap
@@ -40,6 +41,10 @@ class Avatar:
     """The portraits as they were cut, at the video's size."""
     size: int
     """Side of the video in pixels."""
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the avatar to a `.safetensors` file, which `Model.avatar` takes like a portrait. Raises `OutputError`."""
+        write_avatar(self, path)
 
     def stream(
         self,
@@ -96,6 +101,11 @@ class Avatar:
 def make_avatar(model: Model, images: Portrait | Sequence[Portrait], crop: CropMode, size: int | None) -> Avatar:
     """See `Model.avatar`."""
     portraits = [images] if isinstance(images, str | os.PathLike | np.ndarray) else list(images)
+    stored = [one for one in portraits if not isinstance(one, np.ndarray) and Path(one).suffix == AVATAR_SUFFIX]
+    if stored:
+        if len(portraits) > 1:
+            raise ImageError(f"got {Path(stored[0])} and other portraits, expected it alone: it is an avatar already")
+        return _stored(model, Path(stored[0]), size)
     most = model.preset.generator.max_references
     if not 1 <= len(portraits) <= most:
         raise ImageError(f"got {len(portraits)} portraits, expected 1 to {most}: leave some out or add one")
@@ -109,6 +119,15 @@ def make_avatar(model: Model, images: Portrait | Sequence[Portrait], crop: CropM
             photos=_to_video_range([crop.image for crop in crops], model.device),
         )
     return Avatar(model=model, references=references, crops=crops, size=output_size)
+
+
+def _stored(model: Model, path: Path, size: int | None) -> Avatar:
+    pictures, found = read_pictures(path, model.vae)
+    side = len(pictures[0]) if pictures else 0
+    if size not in (None, side):
+        raise ConfigError(f"size is {size}, but {path} is an avatar of {side}: leave the size out")
+    avatar = make_avatar(model, pictures, "none", side)
+    return replace(avatar, references=refilled(avatar.references, found, path))
 
 
 def _sizes(model: Model, size: int | None) -> tuple[int, int]:

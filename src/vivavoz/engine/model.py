@@ -70,13 +70,15 @@ class Model(nn.Module):
         """Prepare a person: crop and encode the portraits once; the result serves any number of streams.
 
         Args:
-            images: 1 to `max_references` portraits of one person: paths, or `(H, W, 3)` uint8 RGB arrays.
+            images: 1 to `max_references` portraits of one person: paths, or `(H, W, 3)` uint8 RGB arrays. Or the path of a
+                `.safetensors` file that `Avatar.save` wrote.
             crop: `auto` finds the face and frames it, `none` takes the centre square.
             size: side of the video in pixels (None: the preset's).
 
         Raises:
             ImageError: a picture that cannot be read or has no face; too many or no pictures.
             ConfigError: a size the preset cannot make.
+            WeightsError: an avatar's file that is damaged, or was made with other weights.
         """
         from vivavoz.engine.avatar import make_avatar
 

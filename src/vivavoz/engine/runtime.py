@@ -35,10 +35,13 @@ GuidanceStep = Callable[[Tensor, Tensor, Tensor | Modulations, GeneratorState], 
 WriteStep = Callable[[Tensor, GeneratorState, Modulations], None]
 DenoiseStep = Callable[[Tensor, Tensor, Tensor, GeneratorState, SamplingConfig, tuple[Modulations, ...]], Tensor]
 DecodeStep = Callable[[Tensor, References, DecoderState], Iterable[Tensor]]
-"""Latents to pictures (B, T, H, W, 3) uint8, in their order, each part as soon as it is made."""
+"""Latents to pictures (B, T, H, W, 3) uint8, in their order, each part as soon as it is made. Parts may be empty (T = 0): so
+often may those who can leave off do so."""
 
-_PICTURES_AT_ONCE = 2
-"""Bent on a CPU, and, where the first are wanted soon, decoded: the fields of all four together cost a fifth less."""
+_BENT_AT_ONCE = 2
+"""Pictures, on a CPU."""
+_WANTED_SOON = (1, 1, 2)
+"""Pictures of a latent whose fields are made together where the first are wanted soon: all four together cost a third less."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +68,7 @@ class Runtime:
     decode_latents: int | None = None
     """Latents that are decoded at once; None: those of a block."""
     can_leave_off: bool = False
-    """Whether decoding may end between the parts of a latent's pictures; the rest of them is then made by nobody."""
+    """Whether decoding may end between the parts that a step yields; the rest of a latent's pictures is then made by nobody."""
     denoise: DenoiseStep | None = None
     """`engine.denoise.denoise` as one step, where a runtime has more to offer than its velocities one by one."""
 
@@ -154,21 +157,24 @@ def cpu_runtime(model: Model) -> Runtime:
     vae = model.vae
     sees_single = vae.config.sees_single_pictures
 
-    def decode(z: Tensor, references: References, state: DecoderState, at_once: int | None = None) -> Iterator[Tensor]:
+    def decode(z: Tensor, references: References, state: DecoderState, *, soon: bool = False) -> Iterator[Tensor]:
         assert references.photos is not None, "a stream has a portrait at least"
         photos = photos_in_8_bits(references.photos)
         codes = vae.next_codes(z.to(vae.d1.conv_in.weight.dtype), state)
-        for part in codes.split(at_once or codes.shape[2], dim=2):
-            fields = vae.fields_of(part, references, state).float()
-            for i in range(0, part.shape[2], _PICTURES_AT_ONCE):
-                yield compose_in_8_bits(fields.frames(i, i + _PICTURES_AT_ONCE), photos)
+        for part in codes.split(_WANTED_SOON if soon else codes.shape[2], dim=2):
+            for fields in vae.fields_in_steps(part, references, state):
+                if fields is None:
+                    yield torch.empty(len(part), 0, *photos.shape[2:], dtype=torch.uint8)
+                    continue
+                for i in range(0, part.shape[2], _BENT_AT_ONCE):
+                    yield compose_in_8_bits(fields.float().frames(i, i + _BENT_AT_ONCE), photos)
 
     return replace(
         eager_runtime(model),
         name="cpu",
         decode_first=decode,
         decode=decode,
-        decode_soon=partial(decode, at_once=_PICTURES_AT_ONCE) if sees_single else None,
+        decode_soon=partial(decode, soon=True) if sees_single else None,
         decode_latents=1,  # features of a latent stay in the cache, those of a block do not
         can_leave_off=sees_single,
     )

@@ -26,6 +26,7 @@ from vivavoz.evaluate.kept import Keep, Kept, digest, fingerprint
 from vivavoz.evaluate.likeness import Descriptor, Likeness, LikenessConfig, evaluate_likeness
 from vivavoz.evaluate.lips import Lips, LipsConfig, evaluate_lips
 from vivavoz.evaluate.material import Material
+from vivavoz.evaluate.personal_model import PersonalModel
 from vivavoz.evaluate.reconstruction import Reconstruction, ReconstructionConfig, evaluate_reconstruction
 from vivavoz.evaluate.sheet import likeness_sheet, lips_sheet, moments_sheet, reconstruction_sheet
 from vivavoz.evaluate.states import StatesConfig, StatesResult, evaluate_states
@@ -86,6 +87,13 @@ class Contender:
 
     name: str
     model: Model
+
+    def lacks(self, part: str) -> bool:
+        """Whether a part has nothing to measure: models without controls have none to steer by, and what the VAE does by itself
+        is not different with personal avatars."""
+        if isinstance(self.model, PersonalModel) and part in ("reconstruction", "clips"):
+            return True
+        return part in ("steering", "states") and not self.model.preset.generator.controls
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,10 +168,12 @@ def evaluate(
         parts = _parts(exam, find)
         for k, (part, kind, measure) in enumerate(parts):
             for i, contender in enumerate(contenders):
-                if part in ("steering", "states") and not contender.model.preset.generator.controls:
+                if contender.lacks(part):
                     continue
                 progress(f"{contender.name}: {part}, part {k + 1} of {len(parts)}")
-                of = material | {"weights": prints[i]}
+                of: dict[str, Any] = material | {"weights": prints[i]}
+                if isinstance(contender.model, PersonalModel):
+                    of["personal"] = to_plain(contender.model.personal_training)
                 found = _measure_once(part, kind, measure, contender, exam, of, folder, progress)
                 findings[i] = replace(findings[i], **{part: found})
                 on_part(findings)

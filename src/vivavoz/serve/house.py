@@ -8,14 +8,16 @@ import secrets
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import torch
 
 from vivavoz.engine.avatar import Avatar
+from vivavoz.engine.avatar_file import AVATAR_SUFFIX, is_avatar_file
 from vivavoz.engine.model import Model
-from vivavoz.errors import CapacityError, ImageError, NotFoundError
+from vivavoz.errors import CapacityError, ImageError, NotFoundError, WeightsError
 from vivavoz.media.crop import CropMode, crop_portrait
 from vivavoz.media.image import Pixels, read_image
 from vivavoz.serve.metrics import ServerMetrics
@@ -106,21 +108,21 @@ class House:
         most = self.model.preset.generator.max_references
         if not 1 <= len(pictures) <= most:
             raise ImageError(f"got {len(pictures)} pictures, expected 1 to {most}: leave some out or add one")
-        async with self._reading:
-            images = await asyncio.to_thread(self._read, pictures)
-        size = self.settings.size_px or self.model.preset.output_size
-        crops = [await asyncio.to_thread(crop_portrait, image, crop, size) for image in images]
-        avatar = await asyncio.wrap_future(
-            self.studio.run(
-                lambda: self.model.avatar([portrait.image for portrait in crops], "none", self.settings.size_px or None)
+        if is_avatar_file(pictures[0]):
+            avatar = await asyncio.wrap_future(self.studio.run(partial(self._read_avatar, *pictures)))
+            num_faces = (1,) * len(avatar.crops)
+        else:
+            async with self._reading:
+                images = await asyncio.to_thread(self._read, pictures)
+            size = self.settings.size_px or self.model.preset.output_size
+            crops = [await asyncio.to_thread(crop_portrait, image, crop, size) for image in images]
+            avatar = await asyncio.wrap_future(
+                self.studio.run(
+                    lambda: self.model.avatar([portrait.image for portrait in crops], "none", self.settings.size_px or None)
+                )
             )
-        )
-        kept = KeptAvatar(
-            id=id,
-            avatar=avatar,
-            num_faces=tuple(portrait.num_faces for portrait in crops),
-            used_at_s=time.monotonic(),
-        )
+            num_faces = tuple(portrait.num_faces for portrait in crops)
+        kept = KeptAvatar(id=id, avatar=avatar, num_faces=num_faces, used_at_s=time.monotonic())
         self.avatars[kept.id] = kept
         while len(self.avatars) > self.settings.max_avatars:
             del self.avatars[min(self.avatars, key=lambda id: self.avatars[id].used_at_s)]
@@ -198,6 +200,18 @@ class House:
                 except ImageError as error:
                     raise ImageError(str(error).replace(str(path), f"picture {number}")) from error
         return images
+
+    def _read_avatar(self, data: bytes, *others: bytes) -> Avatar:
+        """An avatar from its file, in a private folder that is gone afterwards."""
+        if others:
+            raise ImageError("got an avatar's file and other pictures, expected it alone: leave them out")
+        with tempfile.TemporaryDirectory(prefix="vivavoz-") as folder:
+            path = Path(folder) / f"avatar{AVATAR_SUFFIX}"
+            path.write_bytes(data)
+            try:
+                return self.model.avatar(path)
+            except WeightsError as error:
+                raise ImageError(str(error).replace(str(path), "the avatar's file")) from error
 
     async def _make_rounds(self) -> None:
         """End what has had its time."""

@@ -12,9 +12,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
-from typing import Literal
-
-import numpy as np
 
 from vivavoz.audio.alignment import samples_needed
 from vivavoz.engine.controls import State
@@ -22,7 +19,8 @@ from vivavoz.media.image import Pixels
 from vivavoz.serve.ladder import Ladder, rungs
 from vivavoz.serve.moments import Moment, Order, SpeechEvent
 from vivavoz.serve.pace import Pace, Progress
-from vivavoz.serve.sound import SAMPLES_PER_MOMENT, SOUND_RATE_HZ, Pcm, SpeechQueue, Utterance
+from vivavoz.serve.sound import SAMPLES_PER_MOMENT, SOUND_RATE_HZ, Pcm
+from vivavoz.serve.sound_track import SoundTrack
 from vivavoz.timing import FRAME_RATE, FRAMES_PER_LATENT, SAMPLE_RATE_HZ, frames_of_latents
 
 MOMENT_S = 1 / FRAME_RATE
@@ -30,8 +28,6 @@ LATENT_S = FRAMES_PER_LATENT * MOMENT_S
 
 _GUARD_SAMPLES = SOUND_RATE_HZ * 3 // 1000
 """Beyond what hearing needs: the reach of the resampler's filter."""
-_FADE_SAMPLES = SOUND_RATE_HZ // 200
-"""Sound that is cut off fades within 5 ms."""
 _MAX_LEAD_S = 1.5
 _CATCHES_UP_S = 1.0
 """Time after an interruption in which late pictures do not tell that the machine is too slow: they are wanted at once."""
@@ -39,7 +35,6 @@ _STALL_MOMENTS = FRAME_RATE
 """A clock that stood still for longer goes on from where it stood, and does not rush."""
 _MOST_SKIPPED = FRAME_RATE
 """Pictures that are left out at most with their sound still heard; hearing more of it would only make things later."""
-_NO_SOUND = np.zeros(0, np.int16)
 
 
 class Timeline:
@@ -60,12 +55,7 @@ class Timeline:
         self._ladder = Ladder(rungs(num_steps, block_latents, slow_block_latents or block_latents))
         self._lock = threading.Lock()
         # Sound is taken in pieces as long as a block, so a slow sender has to be ahead by one.
-        self._queue = SpeechQueue(block_latents * LATENT_S + jitter_s)
-        # Sound that is placed: `_sound` is not yet played, from sample `_base` of the timeline on; `_unheard` is not yet pushed
-        # to the stream. Both end where no more is placed.
-        self._base = 0
-        self._sound: Pcm = _NO_SOUND
-        self._unheard: Pcm = _NO_SOUND
+        self._sound = SoundTrack(block_latents * LATENT_S + jitter_s)
         # Pictures: `_to_play` is the next moment, `_to_make` the next picture; `_num_run` were made since the last restart.
         self._ready: deque[tuple[int, Pixels, State]] = deque()
         self._last: Pixels | None = None
@@ -99,12 +89,12 @@ class Timeline:
     def speak(self, id: str, samples: Pcm, now_s: float) -> None:
         """Queue sound of utterance `id`."""
         with self._lock:
-            self._queue.push(id, samples, now_s)
+            self._sound.queue.push(id, samples, now_s)
 
     def complete(self, id: str) -> None:
         """Utterance `id` has all its sound."""
         with self._lock:
-            self._queue.complete(id)
+            self._sound.queue.complete(id)
 
     def listen(self, is_listening: bool) -> None:
         """Whether somebody talks to the avatar: it then listens, unless it speaks."""
@@ -118,25 +108,21 @@ class Timeline:
         """Say nothing of what is queued, and nothing more of what is placed. Pictures made for it are replaced as soon as others
         can be."""
         with self._lock:
-            num_faded = min(_FADE_SAMPLES, len(self._sound))
-            self._sound = np.pad(
-                (self._sound[:num_faded] * np.linspace(1, 0, num_faded)).astype(np.int16), (0, len(self._sound) - num_faded)
-            )
             self._is_interrupted = True
             self._epoch += 1
-            return [_event(utterance, "cancelled") for utterance in self._queue.clear()]
+            return self._sound.interrupt()
 
     @property
     def queued_s(self) -> float:
         """Speech that waits to be said."""
         with self._lock:
-            return self._queue.num_waiting / SOUND_RATE_HZ
+            return self._sound.queue.num_waiting / SOUND_RATE_HZ
 
     @property
     def has_speech(self) -> bool:
         """Whether something is being said, or waits to be."""
         with self._lock:
-            return bool(self._queue.utterances)
+            return bool(self._sound.queue.utterances)
 
     @property
     def level(self) -> int:
@@ -214,15 +200,10 @@ class Timeline:
                 restarts = self._go_ahead(num_skipped, now_s)
             num_skipped = 0 if restarts else max(0, num_skipped)
             block_latents = self._last_latents = self._quick_latents if restarts else self._next_latents(now_s)
-            end = self._sound_needed(block_latents)
-            self._place_until(end, now_s)
-            num_placed_beyond = self._placed - end
-            cut = len(self._unheard) - num_placed_beyond
-            sound, self._unheard = self._unheard[:cut], self._unheard[cut:]
             return Order(
                 restarts=restarts,
                 num_skipped=num_skipped,
-                sound=sound,
+                sound=self._sound.hear_until(self._sound_needed(block_latents), now_s),
                 state=self._next_state(),
                 num_steps=self.num_steps,
                 block_latents=block_latents,
@@ -286,7 +267,7 @@ class Timeline:
                 num_due = 1
             for _ in range(num_due):
                 moments.append(self._play_one(now_s))
-                events += self._progress()
+                events += self._sound.progress()
         return moments, events
 
     # Parts; the lock is held
@@ -305,11 +286,6 @@ class Timeline:
             return 0.0
         return max(0.0, self._slack_s(now_s))
 
-    @property
-    def _placed(self) -> int:
-        """Sample of the timeline up to which it is decided what is heard."""
-        return self._base + len(self._sound)
-
     def _sound_needed(self, block_latents: int) -> int:
         """Sample of the timeline up to which the stream has to hear to make the next block."""
         num_frames = frames_of_latents(block_latents) if self._is_first_block else block_latents * FRAMES_PER_LATENT
@@ -324,7 +300,7 @@ class Timeline:
     def _next_latents(self, now_s: float) -> int:
         """The next block's size: not so large that speech that comes in slowly would be cut."""
         size = self._wanted_latents
-        while size > self._quick_latents and not self._queue.lasts(self._sound_needed(size) - self._placed, now_s):
+        while size > self._quick_latents and not self._sound.queue.lasts(self._sound_needed(size) - self._sound.placed, now_s):
             size //= 2
         return size
 
@@ -340,7 +316,7 @@ class Timeline:
         """After an interruption: what was made for later than the next block can be shown is not wanted any more."""
         start = self._soonest(now_s)
         self._ready = deque(entry for entry in self._ready if entry[0] < start)
-        self._sound = self._sound[: max(0, start * SAMPLES_PER_MOMENT - self._base)]
+        self._sound.cut(start * SAMPLES_PER_MOMENT)
         self.num_skipped += max(0, start - self._to_make)
         self._is_interrupted = False
         self._interrupted_at_s = now_s
@@ -364,21 +340,12 @@ class Timeline:
     def _restart(self, start: int, now_s: float) -> None:
         """The next picture is that of moment `start`, and the stream hears the sound from there on."""
         self._to_make, self._num_run = start, 0
-        self._place_until(start * SAMPLES_PER_MOMENT, now_s)
-        self._unheard = self._sound[start * SAMPLES_PER_MOMENT - self._base :]
-
-    def _place_until(self, end: int, now_s: float) -> None:
-        """Decide what is heard up to sample `end` of the timeline: speech that is due, or silence."""
-        if end > self._placed:
-            piece = self._queue.take(end - self._placed, self._placed, now_s)
-            self._sound = np.concatenate([self._sound, piece])
-            self._unheard = np.concatenate([self._unheard, piece])
+        self._sound.hear_from(start * SAMPLES_PER_MOMENT, now_s)
 
     def _next_state(self) -> State:
         if self._state_wish is not None:
             return self._state_wish
-        first = self._to_make * SAMPLES_PER_MOMENT
-        if any(one.starts_at is not None and (one.num_waiting or one.ends_at > first) for one in self._queue.utterances):
+        if self._sound.is_speech_at(self._to_make * SAMPLES_PER_MOMENT):
             return "speaking"
         return "listening" if self._is_listening else "idle"
 
@@ -392,27 +359,6 @@ class Timeline:
         else:
             _, self._last, self._state = self._ready.popleft()
         assert self._last is not None, "a timeline starts with its first picture"
-        if self._is_interrupted:  # what comes next is placed when the stream has been restarted
-            self._sound = np.pad(self._sound, (0, max(0, SAMPLES_PER_MOMENT - len(self._sound))))
-        self._place_until(self._base + SAMPLES_PER_MOMENT, now_s)  # so late that not even sound was placed
-        sound, self._sound = self._sound[:SAMPLES_PER_MOMENT], self._sound[SAMPLES_PER_MOMENT:]
-        self._base += SAMPLES_PER_MOMENT
+        sound = self._sound.play(now_s, is_interrupted=self._is_interrupted)
         self._to_play += 1
         return Moment(index=self._to_play - 1, image=self._last, sound=sound, state=self._state, is_repeat=is_repeat)
-
-    def _progress(self) -> list[SpeechEvent]:
-        events = []
-        for utterance in list(self._queue.utterances):
-            if utterance.starts_at is not None:
-                utterance.num_played = max(0, min(self._base, utterance.ends_at) - utterance.starts_at)
-                if utterance.num_played and not utterance.is_started:
-                    utterance.is_started = True
-                    events.append(_event(utterance, "started"))
-            if utterance.is_complete and not utterance.num_waiting and self._base >= utterance.ends_at:
-                self._queue.utterances.remove(utterance)
-                events.append(_event(utterance, "finished"))
-        return events
-
-
-def _event(utterance: Utterance, kind: Literal["started", "finished", "cancelled"]) -> SpeechEvent:
-    return SpeechEvent(id=utterance.id, kind=kind, played_s=utterance.num_played / SOUND_RATE_HZ)

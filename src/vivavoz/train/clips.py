@@ -57,6 +57,8 @@ class ClipConfig:
     spoken_odds: float = 0.5
     """How often people move as in a performance, where there are any, rather than at random."""
     mirror: bool = True
+    relit: bool = True
+    """In another camera's light each time."""
     deck: DeckConfig = field(default_factory=DeckConfig)
     """Whose clips they are; its seed is that of the clips too."""
 
@@ -79,6 +81,18 @@ class Clips:
     """(B, 1, T, h, w) where the portrait cannot supply the pixel."""
     region: Tensor
     """(B, 1, T, h, w): `EYES`, `MOUTH`, `IRISES`, 0 elsewhere."""
+
+    @staticmethod
+    def of_people(clips: Sequence[tuple[NDArray, ...]]) -> "Clips":
+        """What `animate` gave of every person, as one batch."""
+        frames, references, labels, reference_labels, flow, mask, region = zip(*clips, strict=True)
+        return Clips(
+            torch.from_numpy(np.concatenate(frames)),
+            torch.from_numpy(np.stack(references)),
+            torch.from_numpy(np.concatenate(labels)),
+            torch.from_numpy(np.stack(reference_labels)),
+            *(torch.from_numpy(np.concatenate(parts)) for parts in (flow, mask, region)),
+        )
 
 
 def pictures(images: Tensor) -> Tensor:
@@ -104,15 +118,7 @@ class AnimatedClips(Dataset[Clips]):
         rng = np.random.default_rng([config.deck.seed, 0, index])
         num_references = int(rng.choice(len(config.reference_odds), p=config.reference_odds))
         people = rng.integers(len(rigs), size=config.num_people)
-        clips = [animate(rigs[who], config, num_references, rng, self.performances) for who in people]
-        frames, references, labels, reference_labels, flow, mask, region = zip(*clips, strict=True)
-        return Clips(
-            torch.from_numpy(np.concatenate(frames)),
-            torch.from_numpy(np.stack(references)),
-            torch.from_numpy(np.concatenate(labels)),
-            torch.from_numpy(np.stack(reference_labels)),
-            *(torch.from_numpy(np.concatenate(parts)) for parts in (flow, mask, region)),
-        )
+        return Clips.of_people([animate(rigs[who], config, num_references, rng, self.performances) for who in people])
 
     def batches(self, *, num_workers: int = 0, rank: int = 0, world_size: int = 1) -> Callable[[int], Iterable[Clips]]:
         """What a training loop takes: from a step on, the batches of one of so many processes, made by workers of its own."""
@@ -162,11 +168,13 @@ def animate(
         frames, references, mask, region = frames[..., ::-1, :], references[..., ::-1, :], mask[..., ::-1], region[..., ::-1]
         flow = flow[..., ::-1, :] * np.array([-1, 1], np.float32)
         labels, reference_labels = (part[:, list(MIRRORED)] * MIRROR_SIGN for part in (labels, reference_labels))
-    curve, channels = light_curve(rng), np.arange(3)
+    if config.relit:
+        curve, channels = light_curve(rng), np.arange(3)
+        frames, references = curve[frames, channels], curve[references, channels]
     per_clip = (clips, count)
     return (
-        curve[frames, channels].reshape(*per_clip, *frames.shape[1:]),
-        curve[references, channels],
+        frames.reshape(*per_clip, *frames.shape[1:]),
+        references,
         np.ascontiguousarray(labels.reshape(*per_clip, -1)),
         np.ascontiguousarray(reference_labels),
         np.ascontiguousarray(flow.reshape(*per_clip, *flow.shape[1:]).transpose(0, 2, 5, 1, 3, 4)),

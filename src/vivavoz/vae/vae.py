@@ -6,8 +6,9 @@ pictures' size (multiples of 64).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from vivavoz.vae.decoder import Decoder1, Decoder1State, Decoder2, Decoder2State
 from vivavoz.vae.encoder import Encoder, EncoderState, Posterior
 from vivavoz.vae.frame_codes import FrameCodes
 from vivavoz.vae.fusion import FusionMemory, ReferenceFusion
-from vivavoz.vae.warp import Memory, ReferenceWarp, WarpFields, WarpState, compose
+from vivavoz.vae.warp import Memory, ReferenceWarp, WarpFields, WarpState, compose, last
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +236,15 @@ class VAE(nn.Module):
 
     def fields_of(self, codes: Tensor, references: References, state: DecoderState | None = None) -> WarpFields:
         """The fields of the pictures that `codes_of` gave these codes for."""
+        return last(self.fields_in_steps(codes, references, state))
+
+    def fields_in_steps(
+        self, codes: Tensor, references: References, state: DecoderState | None = None
+    ) -> Iterator[WarpFields | None]:
+        """`fields_of` for those who may lose interest: some times None, and at last the fields.
+
+        What is left off leaves no trace in the state of a decoder that sees single pictures.
+        """
         assert isinstance(self.head, ReferenceWarp)
         assert self.config.warp is not None
         amounts = None
@@ -242,9 +252,11 @@ class VAE(nn.Module):
             of_references = self.codes_of(references.latents.flatten(0, 1).unsqueeze(2)).squeeze(2)
             of_references = of_references.unflatten(0, (-1, references.num_references))
             amounts = amounts_of(codes, of_references, self.config.warp.basis_codes)
+        anchor, own = references.anchor, cast("WarpState | None", state and state.head)
         x = self._fused(codes, references, state)
-        fields: WarpFields = self.head(x, references.warp, references.mask, state and state.head, amounts)
-        return fields if references.anchor is None else replace(fields, flow=fields.flow - references.anchor)
+        yield None
+        for fields in self.head.in_steps(x, references.warp, references.mask, own, amounts):
+            yield fields if fields is None or anchor is None else replace(fields, flow=fields.flow - anchor)
 
     def next_codes(self, z: Tensor, state: DecoderState | None) -> Tensor:
         """`codes_of` the next latents of a stream."""

@@ -10,6 +10,7 @@ Shapes: B batch, M references, C channels, T frames, h w the fields' size, H W t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
 from typing import Self, TypeAlias
@@ -208,6 +209,17 @@ class ReferenceWarp(nn.Module):
 
         `amounts` (B*M, K, T): how far frames are from each reference, by the codes that have a basis.
         """
+        return last(self.in_steps(x, memory, mask, state, amounts))
+
+    def in_steps(
+        self,
+        x: Tensor,
+        memory: Memory | None,
+        mask: Tensor | None = None,
+        state: WarpState | None = None,
+        amounts: Tensor | None = None,
+    ) -> Iterator[WarpFields | None]:
+        """`forward` for those who may lose interest: None after every resolution, and at last the fields."""
         b = x.shape[0]
         flow, along = x.new_zeros(()), x.new_zeros(())
         for i, stage in enumerate(self.stages):
@@ -227,6 +239,7 @@ class ReferenceWarp(nn.Module):
             x = stage.refine(x, own)  # type: ignore[operator]
             if i < 2:
                 flow = flow + FLOW_SCALES[i] * self.coarse_flows[i](F.silu(self.coarse_norms[i](x)))
+            yield None
         x = self.conv_out(F.silu(self.norm_out(x)), state and state.conv_out)
         flow = (flow + FLOW_SCALES[2] * (x[:, :2] + along)).unflatten(0, (b, -1))
         x = x.unflatten(0, (b, -1))
@@ -236,7 +249,7 @@ class ReferenceWarp(nn.Module):
             logits = logits.masked_fill(~mask[:, :, None, None, None, None], -torch.inf)
         confidence = logits.softmax(dim=1)
         layer = (confidence * x[:, :, 3:7]).sum(dim=1)
-        return WarpFields(
+        yield WarpFields(
             flow=self._limit(flow),
             confidence=confidence,
             shade=torch.exp(MAX_SHADE * torch.tanh(x[:, :, 7:])),
@@ -246,6 +259,13 @@ class ReferenceWarp(nn.Module):
 
     def _limit(self, flow: Tensor) -> Tensor:
         return self.max_flow * torch.tanh(flow / self.max_flow)
+
+
+def last(steps: Iterator[WarpFields | None]) -> WarpFields:
+    """What comes of steps that are gone through to their end."""
+    *_, fields = steps
+    assert fields is not None, "the fields come last"
+    return fields
 
 
 def _finer(flow: Tensor, temporal: int, *, is_start: bool) -> Tensor:

@@ -160,20 +160,20 @@ def test_an_interrupted_block_ends_with_the_latent_that_was_being_decoded() -> N
 
 
 @pytest.mark.parametrize("overlap", [False, True])
-def test_pictures_are_ready_before_their_block_is_and_decoded_two_by_two_after_an_interruption(overlap: bool) -> None:
+def test_pictures_are_ready_before_their_block_is_and_the_first_after_an_interruption_are_decoded_alone(overlap: bool) -> None:
     model = lively_model(picturewise())
     model.use_runtime("cpu")
     pool = StreamPool(model, max_streams=1, overlap=overlap)
     stream = pool.open(model.avatar(portrait(), crop="none"), sampling=replace(model.preset.sampling, block_latents=1))
     num_taken: list[int] = []
     stream.on_pictures = lambda: num_taken.append(len(stream.take()))
-    fields_of, num_decoded = model.vae.fields_of, []
+    in_steps, num_decoded = model.vae.fields_in_steps, []
 
     def counted(codes: torch.Tensor, *others: Any) -> Any:
         num_decoded.append(codes.shape[2])
-        return fields_of(codes, *others)
+        return in_steps(codes, *others)
 
-    model.vae.fields_of = counted  # type: ignore[method-assign]
+    model.vae.fields_in_steps = counted  # type: ignore[method-assign]
     stream.push(speech(10_000))
     while pool.step():
         pass
@@ -182,8 +182,8 @@ def test_pictures_are_ready_before_their_block_is_and_decoded_two_by_two_after_a
     stream.push(speech(16_000))
     while pool.step():
         pass
-    assert num_taken[5:] == 10 * [2]
-    assert num_decoded == [1, 4, 4, 2, 2, 4, 4, 4, 4]
+    assert num_taken[5:] == [1, 1, *9 * [2]]
+    assert num_decoded == [1, 4, 4, 1, 1, 2, 4, 4, 4, 4]
 
 
 def test_an_interruption_leaves_the_rest_of_a_latent_unmade_and_nothing_misses_it() -> None:
@@ -205,7 +205,7 @@ def test_an_interruption_leaves_the_rest_of_a_latent_unmade_and_nothing_misses_i
         stream.on_pictures = came
         stream.push(speech(6_000, 1))
         assert pool.step() == 1
-        assert num_taken == ([2] if mid_latent else [2, 2])
+        assert num_taken == ([1] if mid_latent else [1, 1, 2])
         if not mid_latent:
             stream.interrupt()
         stream.on_pictures = None
@@ -264,3 +264,40 @@ def test_blocks_may_change_their_size_as_they_go() -> None:
     assert len(stream.take()) == 4 * sum(sizes) - 3
     with pytest.raises(ConfigError, match="block_latents is 8"):
         stream.use(num_steps=2, block_latents=8)
+
+
+@pytest.mark.parametrize("num_steps", range(4))
+def test_an_interruption_leaves_the_fields_of_pictures_unfinished_and_nothing_misses_them(num_steps: int) -> None:
+    """After D1 and D_ref, or after so many of the warp's resolutions."""
+
+    def shown(*, mid_fields: bool) -> NDArray[np.uint8]:
+        model = lively_model(picturewise())
+        model.use_runtime("cpu")
+        pool = StreamPool(model, max_streams=1)
+        stream = pool.open(model.avatar(portrait(), crop="none"), sampling=replace(model.preset.sampling, block_latents=1))
+        in_steps, ends = model.vae.fields_in_steps, []
+
+        def interrupted(*arguments: Any) -> Any:
+            for number, fields in enumerate(in_steps(*arguments)):
+                if number == num_steps:
+                    stream.interrupt()
+                yield fields
+            ends.append(number)
+
+        stream.push(speech(4_000))
+        assert pool.step() == 1
+        stream.take()
+        if mid_fields:
+            model.vae.fields_in_steps = interrupted  # type: ignore[method-assign]
+        stream.push(speech(6_000, 1))
+        assert pool.step() == 1
+        assert len(stream.take()) == (0 if mid_fields else 4)
+        assert not ends, "what nobody waits for was made to its end"
+        model.vae.fields_in_steps = in_steps  # type: ignore[method-assign]
+        stream.interrupt()
+        stream.push(speech(12_000, 2))
+        while pool.step():
+            pass
+        return images(stream.take())
+
+    assert np.array_equal(shown(mid_fields=True), shown(mid_fields=False))

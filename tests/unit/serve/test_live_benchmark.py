@@ -63,3 +63,14 @@ def test_an_interruption_lasts_until_the_last_sound_has_been_played(meter: Any) 
     assert meter.speech_ms == pytest.approx([140])
     assert meter.silence_ms == pytest.approx([70])
     assert meter.closing_ms == pytest.approx([110])
+
+
+def test_interruptions_in_which_the_host_took_time_are_told_apart(meter: Any) -> None:
+    stolen_s = iter([1.0, 1.0, 2.0, 2.03])
+    meter._stolen_s = lambda: next(stolen_s)
+    for start_s in (10.0, 12.0):
+        meter.interrupted(start_s)
+        meter.came(frame(int(25 * start_s)), start_s + 0.1)
+        meter.rested()
+    assert meter.closing_ms == pytest.approx([100, 100])
+    assert meter.undisturbed_closing_ms == pytest.approx([100])

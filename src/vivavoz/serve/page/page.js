@@ -77,8 +77,8 @@ function portraitsChanged() {
   refreshButtons();
 }
 
-function addPictures(files) {
-  complain(portraits.add(files));
+async function addPictures(files) {
+  complain(await portraits.add(files));
 }
 
 // The token

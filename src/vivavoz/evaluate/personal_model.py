@@ -1,0 +1,39 @@
+"""A model whose avatars have each been trained on their person: measured like any other."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from vivavoz.data.corpus import Detect
+from vivavoz.data.landmarks import detect_landmarks
+from vivavoz.engine.avatar import Avatar, Portrait
+from vivavoz.engine.avatar_file import AVATAR_SUFFIX
+from vivavoz.engine.model import Model
+from vivavoz.media.crop import CropMode
+from vivavoz.train.personal import PersonalTraining, personalise
+
+
+class PersonalModel(Model):
+    """Another model's modules, and avatars of single portraits that are personal (`vivavoz.train.personal`)."""
+
+    def __init__(self, model: Model, folder: Path, training: PersonalTraining, *, detect: Detect = detect_landmarks) -> None:
+        """`folder` keeps the avatars: each is trained once. `detect`: see `personalise`."""
+        super().__init__(model.preset)
+        self.vae, self.generator, self.audio = model.vae, model.generator, model.audio
+        self.use_runtime(model.runtime.name)
+        self.folder, self.personal_training, self._detect = folder, training, detect
+
+    def avatar(self, images: Portrait | Sequence[Portrait], crop: CropMode = "auto", size: int | None = None) -> Avatar:
+        """See `Model.avatar`."""
+        avatar = super().avatar(images, crop, size)
+        if len(avatar.crops) != 1:
+            return avatar
+        name = hashlib.sha256(avatar.crops[0].image.tobytes()).hexdigest()[:16]
+        path = self.folder / f"{name}{AVATAR_SUFFIX}"
+        if not path.is_file():
+            personalise(avatar, self.folder / name, self.personal_training, detect=self._detect).save(path)
+        learnt = super().avatar(path).references
+        return replace(avatar, references=replace(learnt, photos=avatar.references.photos, size=avatar.references.size))

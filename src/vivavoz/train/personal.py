@@ -1,0 +1,208 @@
+"""Training an avatar: what the decoder keeps of one person learns from the animator's pictures of that very person.
+
+From a stranger's portrait the VAE guesses where the lips part, what covers the teeth, how far a turn of the head moves every
+pixel. Where there is a minute, it need not: the animator moves the same portrait, and the features, bases, keys and values that
+the decoder keeps of it learn to give those pictures back (docs/adr/0013-personal-avatars.md). All weights stay as they are, so
+personal avatars share a model, and its batches, with any other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from vivavoz.data.corpus import Detect
+from vivavoz.data.landmarks import detect_landmarks
+from vivavoz.data.matte import person_matte
+from vivavoz.data.rig import Rig
+from vivavoz.data.rig_labels import LABELS
+from vivavoz.data.shards.reading import window_loader
+from vivavoz.data.warp import PORTRAIT_SIZE_PX
+from vivavoz.engine.avatar import Avatar
+from vivavoz.engine.trees import tensors_of, with_tensors
+from vivavoz.errors import ConfigError
+from vivavoz.train.clips import ClipConfig, Clips, animate, pictures
+from vivavoz.train.label_latents import LabelLatents
+from vivavoz.train.loop import LoopConfig, Objective, Step, train
+from vivavoz.train.run_folder import begin_run
+from vivavoz.train.vae_training import VAETraining, decoder_losses, noised
+from vivavoz.vae.vae import VAE, References
+
+
+def _loop() -> LoopConfig:
+    return LoopConfig(budget_s=60, learning_rate=2e-2, warmup_steps=10, weight_decay=0, log_every_steps=5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PersonalTraining:
+    """How an avatar is trained."""
+
+    loop: LoopConfig = field(default_factory=_loop)
+    """Its learning rate is a share of what is usual in each tensor."""
+    num_frames: int = 6
+    """Pictures of a step."""
+    label_noise: float = 0.05
+    pixel_weight: float = 0.7
+    mouth_weight: float = 26.0
+    eye_weight: float = 10.0
+    iris_weight: float = 120.0
+    mask_weight: float = 3.0
+    paint_weight: float = 4.0
+    num_render_processes: int = 1
+
+
+def personal_training(minutes: float) -> PersonalTraining:
+    """The usual training, for so long. Raises `ConfigError` where that is no time."""
+    if minutes <= 0:
+        raise ConfigError(f"got {minutes:g} minutes of training, expected more than 0")
+    usual = PersonalTraining()
+    return replace(usual, loop=replace(usual.loop, budget_s=60 * minutes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    portrait: str
+    training: PersonalTraining
+
+
+class PersonClips(Dataset[Clips]):
+    """Endless batches of one rigged person, by their number: single pictures at `size`, with the portrait as their reference."""
+
+    def __init__(self, rig: Rig, *, num_frames: int, size: int, seed: int = 0) -> None:
+        self.rig, self.seed = rig, seed
+        self.config = ClipConfig(num_people=1, clips_per_person=num_frames, size=size, mirror=False, relit=False)
+
+    def __getitem__(self, index: int) -> Clips:
+        """Batch number `index`."""
+        return Clips.of_people([animate(self.rig, self.config, 1, np.random.default_rng([self.seed, index]))])
+
+    def batches(self, num_workers: int) -> Callable[[int], Iterable[Clips]]:
+        """What a training loop takes."""
+        return lambda first_step: window_loader(self, start=first_step, num_workers=num_workers, prefetch=4)
+
+
+class PersonalReferences(nn.Module):
+    """What the decoder keeps of a person, as parameters: a change of each tensor, counted in its root mean square; of bases in
+    cells, as they are zero nearly everywhere."""
+
+    def __init__(self, references: References, *, has_bases: bool) -> None:
+        super().__init__()
+        self._references = references
+        self._base = tensors_of((references.fusion, references.warp))
+        self._usual = [float(tensor.square().mean().sqrt()) for tensor in self._base]
+        if has_bases:
+            self._usual[-1] = 1.0
+        self.changes = nn.ParameterList(nn.Parameter(torch.zeros_like(tensor)) for tensor in self._base)
+
+    def forward(self) -> References:
+        """The references as they have become."""
+        now = [base + usual * change for base, usual, change in zip(self._base, self._usual, self.changes, strict=True)]
+        fusion, warp = with_tensors((self._references.fusion, self._references.warp), now)
+        return replace(self._references, fusion=fusion, warp=warp)
+
+
+class PersonalObjective(Objective[Clips]):
+    """A person's pictures from their labels, by a decoder whose weights stay."""
+
+    def __init__(self, vae: VAE, references: References, training: PersonalTraining) -> None:
+        super().__init__()
+        assert vae.config.warp is not None
+        self.personal = PersonalReferences(references, has_bases=bool(vae.config.warp.basis_codes))
+        self._vae = (vae,)  # neither trained nor saved
+        self._noise = training.label_noise
+        self._settings = VAETraining(
+            loop=training.loop,
+            pixel_weight=training.pixel_weight,
+            mouth_weight=training.mouth_weight,
+            eye_weight=training.eye_weight,
+            iris_weight=training.iris_weight,
+            mask_weight=training.mask_weight,
+            paint_weight=training.paint_weight,
+        )
+
+    def forward(self, batch: Clips, step: Step) -> dict[str, Tensor]:
+        """See `decoder_losses`."""
+        (vae,) = self._vae
+        z = noised(_latents(vae, batch.labels, batch.frames.shape[2]), self._noise, step.rng)
+        return decoder_losses(vae, batch, z, self.personal(), self._settings)
+
+
+def personalise(
+    avatar: Avatar,
+    folder: Path,
+    training: PersonalTraining = PersonalTraining(),
+    *,
+    rig: Rig | None = None,
+    detect: Detect = detect_landmarks,
+    report: Callable[[dict[str, float]], None] | None = None,
+) -> Avatar:
+    """The same person, whose face the decoder has learnt.
+
+    Args:
+        avatar: of one portrait.
+        folder: of the training's checkpoints and log: a run that was stopped goes on where it was.
+        training: how long, and how.
+        rig: the portrait, ready to be animated; None: made from it.
+        detect: landmarks (478, 3) of a portrait (512, 512, 3).
+        report: handed every line of the log.
+
+    Raises:
+        ConfigError: an avatar of several portraits, or of a model without a reference warp on label latents.
+        DataError: MediaPipe is missing, or finds no face.
+    """
+    vae = avatar.model.vae
+    if len(avatar.crops) != 1:
+        raise ConfigError(f"got an avatar of {len(avatar.crops)} portraits, expected one: personal avatars have one portrait")
+    if vae.config.warp is None or not vae.config.frame_codes:
+        raise ConfigError(f"the preset {avatar.model.preset.name} does not decode labels; expected one that does, such as lite")
+    begin_run(folder, _Run(portrait=hashlib.sha256(avatar.crops[0].image.tobytes()).hexdigest(), training=training))
+    rig = rig or _rig(avatar, detect)
+    size = avatar.model.preset.working_size
+    portrait = pictures(torch.from_numpy(rig.render(None, size, flow_size=0).image)[None, None]).to(avatar.model.device)
+    known = _latents(vae, torch.from_numpy(rig.labels(rig.rest()[None]))[None], size).transpose(1, 2)
+    with torch.no_grad():
+        at_work = vae.encode_references(portrait, latents=known)
+    clips = PersonClips(rig, num_frames=training.num_frames, size=size, seed=training.loop.seed)
+    objective = PersonalObjective(vae, at_work, training)
+    with _frozen(vae):
+        train(objective, clips.batches(training.num_render_processes), training.loop, folder, report=report)
+    with torch.no_grad():
+        learnt = objective.personal()
+    shown = avatar.references
+    return replace(avatar, references=replace(learnt, photos=shown.photos, size=shown.size))
+
+
+@contextmanager
+def _frozen(module: nn.Module) -> Iterator[None]:
+    """While it lasts, no parameter asks for a gradient."""
+    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
+
+
+def _latents(vae: VAE, labels: Tensor, size: int) -> Tensor:
+    side = size // vae.config.spatial_factor
+    latents: Tensor = LabelLatents(len(LABELS), vae.config.latent_channels)(labels, side, side)
+    return latents
+
+
+def _rig(avatar: Avatar, detect: Detect) -> Rig:
+    image: NDArray[np.uint8] = avatar.crops[0].image
+    if image.shape[0] != PORTRAIT_SIZE_PX:
+        image = np.asarray(cv2.resize(image, (PORTRAIT_SIZE_PX, PORTRAIT_SIZE_PX), interpolation=cv2.INTER_AREA), np.uint8)
+    return Rig.from_image(image, detect(image), person_matte(image))

@@ -1,0 +1,81 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.models import lively_model, portrait, tiny_model
+from tests.unit.train.material import portraits, small_preset
+from vivavoz.engine.trees import tensors_of
+from vivavoz.errors import ConfigError, DataError
+from vivavoz.train.loop import LoopConfig
+from vivavoz.train.personal import PersonalTraining, PersonClips, personalise
+
+STEPS = 12
+TRAINING = PersonalTraining(
+    loop=LoopConfig(num_steps=STEPS, learning_rate=3e-2, warmup_steps=1, weight_decay=0, log_every_steps=1, save_every_s=1e9),
+    num_frames=2,
+    num_render_processes=0,
+)
+
+
+def an_avatar():
+    return lively_model(small_preset()).avatar(portraits().images[0], "none")
+
+
+def a_rig():
+    return portraits().rig(0)
+
+
+def test_pictures_of_the_person_come_closer_and_no_weight_changes(tmp_path):
+    avatar, lines = an_avatar(), []
+    before = {name: tensor.clone() for name, tensor in avatar.model.state_dict().items()}
+    personal = personalise(avatar, tmp_path, TRAINING, rig=a_rig(), report=lines.append)
+    sums = [sum(value for name, value in line.items() if name in ("l1", "gradient", "flow")) for line in lines]
+    assert len(sums) == STEPS
+    assert np.mean(sums[-3:]) < 0.9 * np.mean(sums[:3])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in avatar.model.state_dict().items())
+    shapes = [[tensor.shape for tensor in tensors_of(one.references)] for one in (avatar, personal)]
+    assert shapes[0] == shapes[1]
+    assert personal.references.photos is avatar.references.photos
+    assert not any(tensor.requires_grad for tensor in tensors_of(personal.references))
+    assert next(personal.stream().push(np.zeros(12_000, np.float32))).image.shape == (avatar.size, avatar.size, 3)
+
+
+def test_a_run_that_was_stopped_goes_on_and_another_person_is_refused(tmp_path):
+    whole = personalise(an_avatar(), tmp_path / "whole", TRAINING, rig=a_rig())
+    loop = replace(TRAINING.loop, save_every_s=0)
+
+    class Stopped(Exception):
+        pass
+
+    def stop(line):
+        if line["step"] == STEPS // 2:
+            raise Stopped
+
+    training = replace(TRAINING, loop=loop)
+    with pytest.raises(Stopped):
+        personalise(an_avatar(), tmp_path / "parts", training, rig=a_rig(), report=stop)
+    steps = []
+    parts = personalise(an_avatar(), tmp_path / "parts", training, rig=a_rig(), report=lambda line: steps.append(line["step"]))
+    assert 1 < steps[0] <= STEPS // 2
+    assert all(torch.equal(*pair) for pair in zip(tensors_of(whole.references), tensors_of(parts.references), strict=True))
+    with pytest.raises(DataError, match="another recipe"):
+        personalise(lively_model(small_preset()).avatar(portrait(), "none"), tmp_path / "parts", training, rig=a_rig())
+
+
+def test_batches_are_the_person_in_the_portraits_own_light():
+    batch, again = (PersonClips(a_rig(), num_frames=3, size=64)[1] for _ in range(2))
+    assert torch.equal(batch.frames, again.frames)
+    assert batch.frames.shape == (3, 1, 64, 64, 3)
+    rest = a_rig().render(None, 64, flow_size=0).image
+    assert np.array_equal(batch.references[0, 0].numpy(), rest)
+
+
+def test_what_cannot_be_personal_is_told(tmp_path):
+    model = lively_model(small_preset())
+    both = model.avatar([portrait(0), portrait(1)], "none")
+    with pytest.raises(ConfigError, match="got an avatar of 2 portraits, expected one"):
+        personalise(both, tmp_path, TRAINING, rig=a_rig())
+    with pytest.raises(ConfigError, match="the preset tiny does not decode labels"):
+        personalise(tiny_model().avatar(portrait(), "none"), tmp_path, TRAINING, rig=a_rig())
