@@ -35,7 +35,7 @@ def _known_peak(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_report_and_table_have_the_same_figures(weights: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "bench.json"
     options = ["--runtime", "eager,cpu", "--steps", "3", "--guidance", "2", "--block", "2", "--repeats", "2", "--warmup", "0"]
-    assert main(["bench", "--model", weights, "--device", "cpu", *options, "-o", str(target)]) == 0
+    assert main(["bench", "--model", weights, "--device", "cpu", "--overlap", *options, "-o", str(target)]) == 0
     table = capsys.readouterr().out
     figures = json.loads(target.read_text(encoding="utf-8"))
 
@@ -53,7 +53,8 @@ def test_report_and_table_have_the_same_figures(weights: str, tmp_path: Path, ca
     assert speed["frames"] == 8
     assert speed["block_ms"]["repeats"] == 2
     assert f"{speed['fps']:,.1f}" in table
-    for stage in ("generating_ms", "decoding_ms", "first_picture_ms", "later_picture_ms"):
+    assert f"{1000 * speed['frames'] / speed['overlapped_ms']['p50']:,.1f}" in table
+    for stage in ("generating_ms", "decoding_ms", "overlapped_ms", "first_picture_ms", "later_picture_ms"):
         assert f"{speed[stage]['p50']:,.1f} / {speed[stage]['p95']:,.1f}" in table
     decoder = figures["counts"][2]
     share = decoder["gflop"] * 1000 / speed["stages_ms"]["decoder"]["p50"] / PEAK.product_gflops

@@ -107,6 +107,12 @@ def test_a_video_lasts_as_long_as_its_sound(inputs: Path, tmp_path: Path, capsys
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
 
 
+def test_a_file_made_with_overlap_is_the_same(inputs: Path, tmp_path: Path) -> None:
+    assert run(inputs, tmp_path / "plain.mp4", "--block", "2") == 0
+    assert run(inputs, tmp_path / "overlapped.mp4", "--block", "2", "--overlap") == 0
+    assert (tmp_path / "plain.mp4").read_bytes() == (tmp_path / "overlapped.mp4").read_bytes()
+
+
 def test_the_file_holds_what_the_stream_gives(inputs: Path, tmp_path: Path) -> None:
     assert run(inputs, tmp_path / "out.mp4", "--seed", "4", "--steps", "3", "--guidance-audio", "2") == 0
     avatar = load(inputs / "weights").avatar(inputs / "anna.png", crop="none")

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 import vivavoz
+from vivavoz.bench.clock import Spread
 from vivavoz.bench.counting import StageCount, count_block
 from vivavoz.bench.machine import Machine, Peak, measure_peak, this_machine
 from vivavoz.bench.speed import Plan, Speed, measure, open_model
@@ -153,20 +154,24 @@ def render(report: BenchReport) -> Group:
 
 
 def _speeds(report: BenchReport) -> Table:
+    overlaps = any(speed.overlapped_ms for speed in report.speeds)
     table = Table(title="median / 95th percentile in ms", box=box.SIMPLE)
     table.add_column("runtime")
-    for heading in ("frames/s", "t_G", "t_D", "first picture", "later picture", "session", "memory"):
+    times = ("t_G", "t_D", *(("overlapped", "frames/s") if overlaps else ()), "first picture", "later picture")
+    for heading in ("frames/s", *times, "session", "memory"):
         table.add_column(heading, justify="right", no_wrap=True)
     for speed in report.speeds:
-        spreads = (speed.generating_ms, speed.decoding_ms, speed.first_picture_ms, speed.later_picture_ms)
-        table.add_row(
-            speed.runtime + (f", {speed.rows_at_once} at a time" if report.sessions > 1 else ""),
-            f"{speed.fps:,.1f}",
-            *(f"{spread.p50:,.1f} / {spread.p95:,.1f}" for spread in spreads),
-            f"{speed.session_mb:,.1f} MB",
-            f"{speed.peak_memory_mb:,.0f} MB",
-        )
+        cells = [speed.runtime + (f", {speed.rows_at_once} at a time" if report.sessions > 1 else ""), f"{speed.fps:,.1f}"]
+        cells += [_both(speed.generating_ms), _both(speed.decoding_ms)]
+        if speed.overlapped_ms is not None:
+            cells += [_both(speed.overlapped_ms), f"{1000 * speed.frames / speed.overlapped_ms.p50:,.1f}"]
+        cells += [_both(speed.first_picture_ms), _both(speed.later_picture_ms)]
+        table.add_row(*cells, f"{speed.session_mb:,.1f} MB", f"{speed.peak_memory_mb:,.0f} MB")
     return table
+
+
+def _both(spread: Spread) -> str:
+    return f"{spread.p50:,.1f} / {spread.p95:,.1f}"
 
 
 def _stages(report: BenchReport, speed: Speed | None) -> Table:

@@ -1,8 +1,8 @@
 """Speed as the paper counts it (supplement, section on inference): t_G, t_D, and pictures over their sum; and waits.
 
 t_G: audio encoder and generator, all steps and the clean pass of the block before, behind the fullest window. t_D: the decoder,
-up to pictures in main memory. Both come from the engine's own steps, as a server runs them. What is said and who says it are
-noise: speed does not depend on them.
+up to pictures in main memory. Both come from the engine's own steps, as a server runs them. Where they overlap, a block takes the
+longer of the two at best. What is said and who says it are noise: speed does not depend on them.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ class Plan:
     """Blocks, and streams, before those that count."""
     repeats: int = 10
     """Blocks, and streams, that count."""
+    overlap: bool = False
+    """Whether blocks are also timed with the generator and the decoder side by side."""
 
     def __post_init__(self) -> None:
         for name, least in (("sessions", 1), ("warmup", 0), ("repeats", 1)):
@@ -71,6 +73,8 @@ class Speed:
     """t_D."""
     stages_ms: dict[str, Spread]
     """Of every stage of `counting.STAGES`."""
+    overlapped_ms: Spread | None
+    """A block's time where the next one is generated while this one is decoded; None: not asked for."""
     first_picture_ms: Spread
     """From the sound that completes a lone stream's first block to its first picture."""
     later_picture_ms: Spread
@@ -105,6 +109,9 @@ def measure(model: Model, plan: Plan) -> Speed:
     reset_peak_memory(device)
     first_ms, later_ms, session_mb = measure_waits(avatar, plan)
     times_s = measure_blocks(avatar, plan)
+    overlapped_ms = None
+    if plan.overlap:
+        overlapped_ms = spread_ms(list(blocks_s(avatar, plan, overlap=True))[1 + plan.warmup :])
     stages = {stage: spread_ms(of_stage) for stage, of_stage in times_s.items()}
     hearing, generating, decoding = (times_s[stage] for stage in ("audio", "generator", "decoder"))
     block_ms = spread_ms([sum(parts) for parts in zip(hearing, generating, decoding, strict=True)])
@@ -119,6 +126,7 @@ def measure(model: Model, plan: Plan) -> Speed:
         generating_ms=spread_ms([a + b for a, b in zip(hearing, generating, strict=True)]),
         decoding_ms=stages["decoder"],
         stages_ms=stages,
+        overlapped_ms=overlapped_ms,
         first_picture_ms=first_ms,
         later_picture_ms=later_ms,
         session_mb=session_mb,
@@ -128,32 +136,38 @@ def measure(model: Model, plan: Plan) -> Speed:
 
 def measure_blocks(avatar: Avatar, plan: Plan) -> dict[str, list[float]]:
     """Seconds of every stage for blocks behind the fullest window, one after the other, of all sessions."""
-    model, block = avatar.model, plan.sampling.block_latents
-    num_blocks = 1 + plan.warmup + plan.repeats  # a video's first block is shorter, and no part of the figures
-    sound = noise((num_blocks + 1) * block * FRAMES_PER_LATENT * SAMPLES_PER_FRAME)
     times_s: dict[str, list[float]] = {"audio": [], "generator": [], "decoder": []}
-    with clocked(model) as spent:
-        pool = StreamPool(model, max_streams=plan.sessions)
-        streams = [pool.open(avatar, seed=row, sampling=plan.sampling) for row in range(plan.sessions)]
-        for stream in streams:
-            stream.push(sound)
-        for number in range(num_blocks):
-            for stream in streams:
-                if number:  # the clean pass comes first, and fills the window as far as it goes
-                    fill_window_(stream.state.generator, model.preset.generator.window_latents - 2 * block)
-            spent.update(audio=0.0, decoder=0.0)
-            started_s = now_s(model.device)
-            num_made = pool.step()
-            whole_s = now_s(model.device) - started_s
-            assert num_made == len(streams), "all of the sound is there"
-            for stream in streams:
-                stream.take()
+    with clocked(avatar.model) as spent:
+        for number, whole_s in enumerate(blocks_s(avatar, plan)):
             if number > plan.warmup:
                 times_s["audio"].append(spent["audio"])
                 times_s["decoder"].append(spent["decoder"])
                 times_s["generator"].append(whole_s - spent["audio"] - spent["decoder"])
-        pool.close()
+            spent.update(audio=0.0, decoder=0.0)
     return times_s
+
+
+def blocks_s(avatar: Avatar, plan: Plan, *, overlap: bool = False) -> Iterator[float]:
+    """Seconds of a video's first block, then behind the fullest window of those that warm up and those that count."""
+    model, block = avatar.model, plan.sampling.block_latents
+    num_blocks = 1 + plan.warmup + plan.repeats
+    sound = noise((num_blocks + 2) * block * FRAMES_PER_LATENT * SAMPLES_PER_FRAME)
+    pool = StreamPool(model, max_streams=plan.sessions, overlap=overlap)
+    streams = [pool.open(avatar, seed=row, sampling=plan.sampling) for row in range(plan.sessions)]
+    for stream in streams:
+        stream.push(sound)
+    for number in range(num_blocks):
+        for stream in streams:
+            if number:  # the clean pass comes first, and fills the window as far as it goes
+                fill_window_(stream.state.generator, model.preset.generator.window_latents - 2 * block)
+        started_s = now_s(model.device)
+        num_made = pool.step()
+        whole_s = now_s(model.device) - started_s
+        assert num_made == len(streams), "all of the sound is there"
+        for stream in streams:
+            stream.take()
+        yield whole_s
+    pool.close()
 
 
 def measure_waits(avatar: Avatar, plan: Plan) -> tuple[Spread, Spread, float]:

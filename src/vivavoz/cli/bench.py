@@ -32,6 +32,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--block", type=int, choices=(1, 2, 4), help="latent frames made together (default: the preset's)")
     parser.add_argument("--sessions", type=int, default=1, metavar="N", help="conversations at a time (default: 1)")
+    parser.add_argument(
+        "--overlap",
+        action="store_true",
+        help="also time blocks of which the next is generated while this one is decoded",
+    )
     parser.add_argument("--device", metavar="DEVICE", help="to compute on (default: cuda if there is one, else cpu)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: bfloat16 on cuda, else float32")
     parser.add_argument("--warmup", type=int, default=2, metavar="N", help="blocks before those that count (default: 2)")
@@ -58,6 +63,7 @@ def run(options: argparse.Namespace) -> None:
         sessions=options.sessions,
         warmup=options.warmup,
         repeats=options.repeats,
+        overlap=options.overlap,
     )
     name = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_device(name)

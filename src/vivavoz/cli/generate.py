@@ -55,6 +55,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         metavar="NAME",
         help="how the model runs: auto, or a name that vivavoz info lists (default: auto)",
     )
+    parser.add_argument(
+        "--overlap", action="store_true", help="make a block while the one before is drawn: faster where there is room for both"
+    )
     parser.set_defaults(run=run)
 
 
@@ -85,6 +88,7 @@ def run(options: argparse.Namespace) -> None:
             guidance_reference=options.guidance_reference,
             block_latents=options.block,
             controls=wishes,
+            overlap=options.overlap,
             progress=progress,
         )
     print(

@@ -72,6 +72,18 @@ class ConversationState(StreamState):
     decoder: DecoderState
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BlockBegun:
+    """A row's next block, denoised and not yet decoded."""
+
+    z: Tensor
+    """`(1, C, k, h, w)`."""
+    sampling: SamplingConfig
+    controls: Wishes | None
+    rng_state: Tensor
+    """Of the row's generator of noise, before the block's was drawn."""
+
+
 class Conversation:
     """One row: what `Stream` and `PooledStream` have in common."""
 
@@ -115,6 +127,8 @@ class Conversation:
         self._heard_utterance = 0
         self.features: list[Tensor] = []
         """Of each of the next block's latents, as far as they are heard, `(1, pictures, D)`."""
+        self.begun: BlockBegun | None = None
+        """The next block once it is denoised; it was made of the first `features`."""
         self.uncommitted: Tensor | None = None
         """The last block while it is not part of the past."""
         self.num_latents = 0
@@ -262,6 +276,11 @@ class Conversation:
         return self.num_latents == 0
 
     @property
+    def utterance(self) -> int:
+        """Number of the one that was heard last."""
+        return self._heard_utterance
+
+    @property
     def is_wanted(self) -> bool:
         """Whether what was heard last is still to be shown: not after an interruption."""
         return self._heard_utterance == self._utterance and not self._is_closed
@@ -289,7 +308,9 @@ class Conversation:
                 self.features.clear()
                 with torch.inference_mode():
                     heard.reset_()
-            is_over = self._num_frames_due is not None and self._num_frames >= self._num_frames_due
+            # Of this utterance, pictures of blocks that were ended: some of them may still be in the making.
+            num_past = heard.num_frames + self._num_unwanted - sum(part.shape[1] for part in self.features)
+            is_over = self._num_frames_due is not None and num_past >= self._num_frames_due
             if self._is_closed or is_over or len(self.features) >= self.sampling.block_latents:
                 return None
             latent = self.num_latents + len(self.features)
@@ -308,10 +329,22 @@ class Conversation:
             else:
                 self.features.append(features)
 
-    def show(self, images: NDArray[np.uint8]) -> None:
-        """Take the next pictures `(T, H, W, 3)` of the block being made; after an interruption they are of no interest."""
+    def give_up_block(self) -> None:
+        """As if the block begun had not been: its features are still there, and the next one has the same noise."""
+        if self.begun is not None:
+            self.rng.set_state(self.begun.rng_state)
+            self.begun = None
+
+    @property
+    def is_begun_as_wished(self) -> bool:
+        """Whether the next block is denoised, still wanted, and as it would be if it were begun now."""
+        begun = self.begun
+        return begun is not None and self.is_wanted and (begun.sampling, begun.controls) == (self.sampling, self._controls)
+
+    def show(self, images: NDArray[np.uint8], utterance: int) -> None:
+        """Take the next pictures `(T, H, W, 3)` of a block of `utterance`; after an interruption they are of no interest."""
         with self._lock:
-            if self._is_closed or self._heard_utterance != self._utterance:
+            if self._is_closed or utterance != self._utterance:
                 return  # an interruption came in between
             num_due = len(images) if self._num_frames_due is None else self._num_frames_due - self._num_frames
             for image in images[:num_due]:
@@ -323,6 +356,7 @@ class Conversation:
     def end_block(self, z: Tensor) -> None:
         """Take the latents `(1, C, k, h, w)` of the block that was made of the first `features`."""
         del self.features[: z.shape[2]]
+        self.begun = None
         self.uncommitted = z
         self.num_latents += z.shape[2]
 

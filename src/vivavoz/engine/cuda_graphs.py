@@ -10,9 +10,10 @@ from __future__ import annotations
 import copy
 import importlib.util
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +31,17 @@ if TYPE_CHECKING:
     from vivavoz.engine.model import Model
 
 Run = Callable[[], Any]
-Record = Callable[[Run, Run], tuple[Callable[[], None], Any]]
-"""Given what fills the arguments and what runs the step: what replays it, and the result that a replay fills anew."""
+
+
+class Recorder(Protocol):
+    """Records steps that take turns: those of one recorder never run at the same time, on the device neither."""
+
+    def turn(self) -> AbstractContextManager[None]:
+        """While it is held, steps are recorded and replayed."""
+
+    def record(self, fill: Run, run: Run) -> tuple[Callable[[], None], Any]:
+        """Given what fills the arguments and what runs the step: what replays it, and the result that a replay fills anew."""
+
 
 _WARM_UP_RUNS = 3
 _FLOAT8_CAPABILITY = (8, 9)
@@ -56,11 +66,12 @@ def cuda_graphs_runtime(model: Model, *, is_compiled: bool = False, float8: bool
     if is_compiled or float8:  # without the compiler, scaling to 8 bits costs more than 8 bits win
         steps = compiled_steps(steps)
     steps = replace(steps, cache_read=CacheRead.MASKED)
-    return recorded(steps, generator, name=name, record=record_cuda_graph)
+    return recorded(steps, generator, name=name, generating=CudaGraphs(model.device), decoding=CudaGraphs(model.device))
 
 
-def recorded(steps: Runtime, generator: Generator, *, name: str, record: Record) -> Runtime:
-    """`steps` with its loop, its clean pass and its steady decoding recorded by `record`, once for each form of arguments."""
+def recorded(steps: Runtime, generator: Generator, *, name: str, generating: Recorder, decoding: Recorder) -> Runtime:
+    """`steps` with its loop, its clean pass and its steady decoding recorded, once for each form of arguments. Two recorders,
+    so that the generator may work while the decoder does."""
 
     def loop(
         noise: Tensor,
@@ -84,9 +95,9 @@ def recorded(steps: Runtime, generator: Generator, *, name: str, record: Record)
     return replace(
         steps,
         name=name,  # type: ignore[arg-type]
-        denoise=Recorded(loop, record=record),
-        write_context=Recorded(steps.write_context, record=record, written=1),
-        decode=Recorded(steps.decode, record=record, written=2),
+        denoise=Recorded(loop, recorder=generating),
+        write_context=Recorded(steps.write_context, recorder=generating, written=1),
+        decode=Recorded(steps.decode, recorder=decoding, written=2),
         batch_size=lambda num_rows: 1 << num_rows.bit_length() - 1,  # every size is recorded anew: powers of two keep them few
     )
 
@@ -95,21 +106,19 @@ class Recorded:
     """A step that is recorded when it first gets arguments of some form, and replayed from then on.
 
     Arguments are trees of tensors; what else is in them must not change what the step does, but for frozen dataclasses that hold
-    no tensor: these are part of the form. Argument number `written` is a state, which the step changes. Calls from several
-    threads take turns, and belong on one CUDA stream.
+    no tensor: these are part of the form. Argument number `written` is a state, which the step changes.
     """
 
-    def __init__(self, step: Callable[..., Any], *, record: Record, written: int | None = None) -> None:
-        self._step, self._record, self._written = step, record, written
+    def __init__(self, step: Callable[..., Any], *, recorder: Recorder, written: int | None = None) -> None:
+        self._step, self._recorder, self._written = step, recorder, written
         self._recordings: dict[object, _Recording] = {}
-        self._lock = threading.Lock()
 
     def __call__(self, *arguments: Any) -> Any:
         """What the step gives for `arguments`, as tensors of its own."""
         tensors = tensors_of(arguments)
         settings = tuple(argument for argument in arguments if isinstance(argument, SamplingConfig))
         form = (settings, tuple((tensor.shape, tensor.dtype) for tensor in tensors))
-        with self._lock:
+        with self._recorder.turn():
             recording = self._recordings.get(form)
             if recording is None:
                 recording = self._recordings[form] = self._recorded(arguments, tensors)
@@ -129,7 +138,7 @@ class Recorded:
             for to, source in zip(own, tensors, strict=True):
                 to.copy_(source)
 
-        replay, result = self._record(fill, lambda: self._step(*mine))
+        replay, result = self._recorder.record(fill, lambda: self._step(*mine))
         return _Recording(arguments=mine, tensors=own, replay=replay, result=result)
 
 
@@ -147,19 +156,46 @@ class _Recording:
             mine.copy_(theirs)
 
 
-def record_cuda_graph(fill: Run, run: Run) -> tuple[Callable[[], None], Any]:
-    """Run a few times on a side stream, so that libraries choose and allocate, then capture."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(_WARM_UP_RUNS):
-            fill()  # a step that writes would else walk on
-            run()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        result = run()
-    return graph.replay, result
+class CudaGraphs:
+    """Records CUDA graphs on a device, for any threads and CUDA streams.
+
+    A turn starts, on the device, when the last one is over, whatever the streams: the arguments of a recording are filled only
+    when what read them is done. Graphs of two recorders may run at the same time. Each has memory of its own but for the
+    workspace of matrix products, which PyTorch keeps for every stream that graphs are recorded on: so each recorder has a stream.
+    """
+
+    _one_at_a_time = threading.Lock()
+    """PyTorch records one graph at a time."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._lock = threading.Lock()
+        self._stream = torch.cuda.Stream(device)
+        self._last = torch.cuda.Event()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """See `Recorder`."""
+        with self._lock, torch.cuda.device(self._device):
+            self._last.wait()
+            try:
+                yield
+            finally:
+                self._last.record()
+
+    def record(self, fill: Run, run: Run) -> tuple[Callable[[], None], Any]:
+        """Run a few times, so that libraries choose and allocate, then capture."""
+        with self._one_at_a_time:
+            self._stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self._stream):
+                for _ in range(_WARM_UP_RUNS):
+                    fill()  # a step that writes would else walk on
+                    run()
+            torch.cuda.current_stream().wait_stream(self._stream)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                result = run()
+        return graph.replay, result
 
 
 def lacks_float8() -> str | None:

@@ -19,7 +19,9 @@ from vivavoz.audio.alignment import frames_of_samples
 from vivavoz.audio.reading import is_silent, read_audio
 from vivavoz.engine.avatar import Avatar, Portrait
 from vivavoz.engine.controls import Wishes
+from vivavoz.engine.conversation import Frame
 from vivavoz.engine.model import Model
+from vivavoz.engine.stream import Stream
 from vivavoz.engine.weights import load
 from vivavoz.errors import AudioError
 from vivavoz.generator.config import BLOCK_SIZES
@@ -27,11 +29,15 @@ from vivavoz.media.crop import CropMode
 from vivavoz.media.video import VideoWriter
 from vivavoz.timing import FRAME_RATE, FRAMES_PER_LATENT, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 
-_PIECE_SAMPLES = max(BLOCK_SIZES) * FRAMES_PER_LATENT * SAMPLES_PER_FRAME
-"""Sound pushed at once: a block's worth."""
+_BLOCK_FRAMES = max(BLOCK_SIZES) * FRAMES_PER_LATENT
+_BLOCK_SAMPLES = _BLOCK_FRAMES * SAMPLES_PER_FRAME
+"""Sound written at once."""
 
-_MOST_WAITING = 32
-"""Pictures that may wait to be encoded: two blocks."""
+_PIECE_SAMPLES = 16 * _BLOCK_SAMPLES
+"""Sound pushed at once, ten seconds: all but the last of its blocks have their next one beside them."""
+
+_MOST_WAITING = 2 * _BLOCK_FRAMES
+"""Pictures that may wait to be encoded."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +89,7 @@ def generate(
     guidance_reference: float | None = None,
     block_latents: int | None = None,
     controls: Wishes | None = None,
+    overlap: bool = False,
     crop: CropMode = "auto",
     size: int | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -94,7 +101,7 @@ def generate(
         speech: a sound file, or a video with sound.
         output: the video to write: .mp4, .m4v, .mov or .mkv. It appears when it is complete, or not at all.
         model: a preset, a folder with weights, or a loaded model.
-        seed, num_steps, guidance_audio, guidance_reference, block_latents, controls: see `Avatar.stream`.
+        seed, num_steps, guidance_audio, guidance_reference, block_latents, controls, overlap: see `Avatar.stream`.
         crop, size: see `Model.avatar`.
         progress: called about once per block.
 
@@ -114,6 +121,7 @@ def generate(
         guidance_reference=guidance_reference,
         block_latents=block_latents,
         controls=controls,
+        overlap=overlap,
         progress=progress,
     )
 
@@ -137,6 +145,7 @@ def render(
     guidance_reference: float | None = None,
     block_latents: int | None = None,
     controls: Wishes | None = None,
+    overlap: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
     """`generate` for an avatar and samples `(N,)` float32 at 16 kHz that are at hand; memory does not grow with N."""
@@ -151,20 +160,23 @@ def render(
             guidance_reference=guidance_reference,
             block_latents=block_latents,
             controls=controls,
+            overlap=overlap,
         ) as stream,
         VideoWriter(output, (avatar.size, avatar.size), audio_rate_hz=SAMPLE_RATE_HZ) as writer,
         _Behind() as behind,
     ):
         started_s = time.perf_counter()
-        for piece in _pieces(samples):
-            for frame in stream.push(piece) if len(piece) else stream.flush():
-                if num_frames == 0:
-                    first_picture_latency_s = time.perf_counter() - started_s
-                behind.run(writer.write_frame, frame.image)
-                num_frames += 1
-            behind.run(writer.write_samples, piece)
-            if progress is not None:
-                progress(Progress(num_frames=num_frames, total_frames=total_frames, elapsed_s=time.perf_counter() - started_s))
+        for frame in _pictures(stream, samples):
+            if num_frames == 0:
+                first_picture_latency_s = time.perf_counter() - started_s
+            if num_frames % _BLOCK_FRAMES == 0:
+                sound_start = num_frames * SAMPLES_PER_FRAME
+                behind.run(writer.write_samples, samples[sound_start : sound_start + _BLOCK_SAMPLES])
+            behind.run(writer.write_frame, frame.image)
+            num_frames += 1
+            if progress is not None and (num_frames % _BLOCK_FRAMES == 0 or num_frames == total_frames):
+                elapsed_s = time.perf_counter() - started_s
+                progress(Progress(num_frames=num_frames, total_frames=total_frames, elapsed_s=elapsed_s))
     done = Progress(num_frames=num_frames, total_frames=total_frames, elapsed_s=time.perf_counter() - started_s)
     return Summary(
         num_frames=num_frames,
@@ -201,8 +213,8 @@ class _Behind:
                 self._waiting.popleft().result()
 
 
-def _pieces(samples: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    """The samples a piece at a time, then an empty piece."""
+def _pictures(stream: Stream, samples: NDArray[np.float32]) -> Iterator[Frame]:
+    """All that belong to the samples."""
     for start in range(0, len(samples), _PIECE_SAMPLES):
-        yield samples[start : start + _PIECE_SAMPLES]
-    yield samples[:0]
+        yield from stream.push(samples[start : start + _PIECE_SAMPLES])
+    yield from stream.flush()

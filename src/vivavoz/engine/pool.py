@@ -13,6 +13,7 @@ from vivavoz.engine.blocks import make_blocks
 from vivavoz.engine.controls import Wishes
 from vivavoz.engine.conversation import Conversation, Frame
 from vivavoz.engine.model import Model
+from vivavoz.engine.overlap import Overlap
 from vivavoz.errors import CapacityError, ConfigError
 from vivavoz.presets import SamplingConfig
 from vivavoz.timing import SAMPLE_RATE_HZ
@@ -42,9 +43,9 @@ class PooledStream(Conversation):
             self._ready.clear()
         return frames
 
-    def show(self, images: NDArray[np.uint8]) -> None:
+    def show(self, images: NDArray[np.uint8], utterance: int) -> None:
         """See `Conversation.show`, and `on_pictures`."""
-        super().show(images)
+        super().show(images, utterance)
         if self._ready and self.on_pictures is not None:
             self.on_pictures()
 
@@ -68,14 +69,18 @@ class StreamPool:
 
     What a stream shows does not depend on its neighbours: on a CPU to the bit (rows run one after another there, since together
     they are no faster), elsewhere within rounding (1e-5 in float32). Joining, leaving and pausing are free.
+
+    With `overlap` a step draws the next blocks and makes the ones after beside them (see `Avatar.stream`), for pools that have
+    sound for many blocks. An interruption then ends no block that is being drawn, and a block that cannot be drawn is left out.
     """
 
-    def __init__(self, model: Model, *, max_streams: int) -> None:
+    def __init__(self, model: Model, *, max_streams: int, overlap: bool = False) -> None:
         if max_streams < 1:
             raise ConfigError(f"max_streams is {max_streams}, expected at least 1")
         self.model = model
         self.max_streams = max_streams
         self._runtime = model.runtime
+        self._overlap = Overlap(model.device) if overlap else None
         self._lock = threading.RLock()
         self._streams: list[PooledStream] = []
 
@@ -123,9 +128,9 @@ class StreamPool:
         """
         streams = self._open_streams()
         if self._runtime.batch_size(len(streams)) > 1:
-            return make_blocks(self.model, self._runtime, streams)
+            return make_blocks(self.model, self._runtime, streams, self._overlap)
         # A row's pictures need not wait for those of the rows after it.
-        return sum(make_blocks(self.model, self._runtime, [stream]) for stream in streams)
+        return sum(make_blocks(self.model, self._runtime, [stream], self._overlap) for stream in streams)
 
     def close(self) -> None:
         """Close all streams."""

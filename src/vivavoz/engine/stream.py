@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from vivavoz.engine.blocks import make_blocks
 from vivavoz.engine.conversation import Conversation, Frame
+from vivavoz.engine.overlap import Overlap
 
 
 class Stream(Conversation):
@@ -23,6 +24,9 @@ class Stream(Conversation):
     How the sound is cut into chunks changes nothing in the pictures. A stream belongs to one thread at a time; streams do not
     disturb one another.
     """
+
+    overlap: Overlap | None = None
+    """Where the generator makes a block while the decoder draws the one before; None: they take turns."""
 
     def push(self, chunk: ArrayLike) -> Iterator[Frame]:
         """Take in sound, and give the pictures it completes.
@@ -44,9 +48,15 @@ class Stream(Conversation):
         self._end()
         return self._frames()
 
+    def close(self) -> None:
+        """See `Conversation.close`."""
+        super().close()
+        if self.overlap is not None:
+            self.overlap.close()
+
     def _frames(self) -> Iterator[Frame]:
         while not self._is_closed:
             if self._ready:
                 yield self._ready.popleft()
-            elif not make_blocks(self._model, self._runtime, [self]):
+            elif not make_blocks(self._model, self._runtime, [self], self.overlap):
                 return

@@ -23,7 +23,10 @@ def remembered(make: Callable[P, Table]) -> Callable[P, Table]:
     @lru_cache(maxsize=64)
     def kept(*arguments: P.args, **named: P.kwargs) -> Table:
         with torch.inference_mode(False), torch.no_grad():
-            return make(*arguments, **named)
+            table = make(*arguments, **named)
+        if torch.cuda.is_initialized() and not torch.cuda.is_current_stream_capturing():
+            torch.cuda.current_stream().synchronize()  # others may ask on a stream that does not wait for this one
+        return table
 
     @wraps(make)
     def table(*arguments: P.args, **named: P.kwargs) -> Table:

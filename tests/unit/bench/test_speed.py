@@ -11,7 +11,7 @@ import torch
 
 from tests.models import images, lively_model, play, portrait, speech, tiniest
 from vivavoz.bench.clock import clocked, spread_ms
-from vivavoz.bench.speed import Plan, anybody, measure, measure_blocks, measure_waits, noise, open_model
+from vivavoz.bench.speed import Plan, anybody, blocks_s, measure, measure_blocks, measure_waits, noise, open_model
 from vivavoz.engine.model import Model
 from vivavoz.engine.weights import save_model
 from vivavoz.errors import ConfigError
@@ -65,6 +65,22 @@ def test_blocks_stand_behind_the_fullest_window(monkeypatch: pytest.MonkeyPatch)
     assert {stage: len(times) for stage, times in times_s.items()} == {"audio": 2, "generator": 2, "decoder": 2}
 
 
+def test_overlapping_blocks_stand_there_too_and_only_the_first_is_begun_when_it_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, bool]] = []
+    runtime = model().runtime
+
+    def velocity(*arguments: Any) -> Any:
+        state = next(one for one in arguments if isinstance(one, GeneratorState))
+        seen.append((state.window_latents, int(state.full.filled_latents) == state.window_latents))
+        return runtime.velocity(*arguments)
+
+    monkeypatch.setattr(model(), "runtime", replace(runtime, velocity=velocity))
+    plan = Plan(sampling=SAMPLING, sessions=2, warmup=1, repeats=2)
+    assert len(list(blocks_s(anybody(model()), plan, overlap=True))) == 1 + 1 + 2
+    of_first, of_second, later = [(0, True)] * 2, [(2, True)] * 2, [(14, True)] * 2
+    assert seen == (of_first + of_second) * 2 + later * 2 * 3
+
+
 def test_waits_are_for_a_first_block_and_one_behind_the_fullest_window(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     runtime = model().runtime
@@ -88,6 +104,10 @@ def test_figures_add_up() -> None:
     assert found.block_ms.p50 == pytest.approx(found.generating_ms.p50 + found.decoding_ms.p50, abs=0.01)
     assert found.fps == pytest.approx(1000 * found.frames / found.block_ms.p50, rel=0.01)
     assert (found.runtime, found.rows_at_once) == ("eager", 1)
+    assert found.overlapped_ms is None
+    found = measure(model(), Plan(sampling=SAMPLING, sessions=2, warmup=0, repeats=3, overlap=True))
+    assert found.overlapped_ms is not None
+    assert found.overlapped_ms.repeats == 3
 
 
 def test_weights_are_random_only_where_a_preset_has_none(tmp_path: Any) -> None:

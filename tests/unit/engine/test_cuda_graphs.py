@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +31,10 @@ class FakeGraphs:
     def __init__(self) -> None:
         self.num_recordings = self.num_replays = 0
 
-    def __call__(self, fill: Callable[[], Any], run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+    def turn(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def record(self, fill: Callable[[], Any], run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
         self.num_recordings += 1
         for _ in range(3):
             fill()
@@ -53,7 +57,7 @@ def guided_tiniest() -> Preset:
 def use_fake_graphs(model: Model) -> FakeGraphs:
     graphs = FakeGraphs()
     steps = replace(eager_runtime(model), cache_read=CacheRead.MASKED)
-    model.runtime = recorded(steps, model.generator, name="cuda-graphs", record=graphs)
+    model.runtime = recorded(steps, model.generator, name="cuda-graphs", generating=graphs, decoding=graphs)
     return graphs
 
 
@@ -84,12 +88,26 @@ def test_other_settings_are_recorded_anew() -> None:
     assert graphs.num_recordings == 3 + 1 + 1 + 3, "steps and scales change the loop, the block's size everything"
 
 
+def test_recorded_steps_overlap_and_the_generators_take_turns_with_one_another_only() -> None:
+    model = lively_model(guided_tiniest())
+    avatar = model.avatar(portrait(), crop="none")
+    sound = speech(640 * 4 * (model.preset.generator.window_latents + 5))
+    expected = images(play(avatar.stream(seed=3), sound)).astype(int)
+    steps = replace(eager_runtime(model), cache_read=CacheRead.MASKED)
+    generating, decoding = FakeGraphs(), FakeGraphs()
+    model.runtime = recorded(steps, model.generator, name="cuda-graphs", generating=generating, decoding=decoding)
+    in_turn, beside = (images(play(avatar.stream(seed=3, overlap=overlap), sound)) for overlap in (False, True))
+    assert np.array_equal(in_turn, beside)
+    assert np.abs(beside.astype(int) - expected).max() <= 1
+    assert (generating.num_recordings, decoding.num_recordings) == (2, 1)
+
+
 def test_results_are_the_callers_own_and_states_are_written_back() -> None:
     def step(x: Tensor, state: tuple[Tensor]) -> Tensor:
         state[0].add_(x)
         return state[0] * 2
 
-    run = Recorded(step, record=FakeGraphs(), written=1)
+    run = Recorded(step, recorder=FakeGraphs(), written=1)
     mine, yours = (torch.zeros(2),), (torch.full((2,), 10.0),)
     first = run(torch.ones(2), mine)
     second = run(torch.ones(2), yours)

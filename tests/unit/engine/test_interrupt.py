@@ -159,10 +159,11 @@ def test_an_interrupted_block_ends_with_the_latent_that_was_being_decoded() -> N
     assert (len(stream.take()), stream.num_latents, stream.state.generator.video_latents) == (16, 7, 3)
 
 
-def test_pictures_are_ready_before_their_block_is_and_the_first_after_an_interruption_are_decoded_alone() -> None:
+@pytest.mark.parametrize("overlap", [False, True])
+def test_pictures_are_ready_before_their_block_is_and_the_first_after_an_interruption_are_decoded_alone(overlap: bool) -> None:
     model = lively_model(picturewise())
     model.use_runtime("cpu")
-    pool = StreamPool(model, max_streams=1)
+    pool = StreamPool(model, max_streams=1, overlap=overlap)
     stream = pool.open(model.avatar(portrait(), crop="none"), sampling=replace(model.preset.sampling, block_latents=1))
     num_taken: list[int] = []
     stream.on_pictures = lambda: num_taken.append(len(stream.take()))
