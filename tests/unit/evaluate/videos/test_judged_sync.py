@@ -6,6 +6,7 @@ import torch
 
 from tests.unit.evaluate.videos.material import talking_clip
 from vivavoz.data.shards.clip import ClipInfo
+from vivavoz.data.video.measure import measure_heads
 from vivavoz.errors import ConfigError, DataError, WeightsError
 from vivavoz.evaluate.videos import capp, sync
 from vivavoz.evaluate.videos.contrast import (
@@ -69,10 +70,21 @@ def test_poses_are_angles_places_and_size():
     from tests.unit.data.test_rig import face_landmarks
 
     points = np.stack([face_landmarks(), face_landmarks(yaw=10), face_landmarks(pitch=-5, roll=4)])
-    clip = talking_clip(3)
-    track = capp.pose_track(type(clip)(name="turned", frames=clip.frames, samples=clip.samples, landmarks=points))
-    np.testing.assert_allclose(np.degrees(track[:, :3] * 0.1), [[0, 0, 0], [10, 0, 0], [0, -5, 4]], atol=0.3)
-    np.testing.assert_allclose(track[:, 5], 0, atol=0.05)
+    track = capp.pose_figures(measure_heads(points))
+    np.testing.assert_allclose(np.degrees(track[:, :3] * [0.05, 0.03, 0.03]), [[0, 0, 0], [10, 0, 0], [0, -5, 4]], atol=0.3)
+    np.testing.assert_allclose(track[:, 5], 0, atol=0.25)
+
+
+def test_what_a_face_finder_takes_from_the_lips_is_given_back():
+    rng = np.random.default_rng(0)
+    times_s = np.arange(200) / 25
+    true = np.stack([np.sin(2 * np.pi * times_s / period_s) for period_s in (1.1, 1.7, 2.3, 2.9, 3.7, 4.3)], axis=1)
+    opening = 0.05 * np.abs(np.sin(2 * np.pi * 2.5 * times_s)) * rng.uniform(0.5, 1, 200)
+    leaks = np.array([0, 30.0, -3.0, 0, 8.0, 0])
+    cleaned = capp.without_lips((true + opening[:, None] * leaks).astype(np.float32), opening)
+    around = cleaned - cleaned.mean(axis=0), true - true.mean(axis=0)
+    np.testing.assert_allclose(*around, atol=0.15)
+    np.testing.assert_array_equal(capp.without_lips(true.astype(np.float32), np.zeros(200)), true.astype(np.float32))
 
 
 def test_a_scorer_learns_what_belongs_together():
