@@ -35,14 +35,14 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         parser.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="the weights, .safetensors")
         parser.add_argument("--minutes", type=float, default=15.0, help="of training (default: 15)")
         parser.add_argument("--steps", type=int, default=20_000, metavar="N", help="of training, at most (default: 20000)")
-        clips = 48 if of_heads else 16
+        clips = 40 if of_heads else 16
         parser.add_argument("--batch", type=int, default=clips, metavar="N", help=f"clips of a step (default: {clips})")
         parser.add_argument("--seed", type=int, default=0, help="of all chance (default: 0)")
         if of_heads:
             parser.add_argument(
                 "--speech", type=Path, metavar="FOLDER", help="recordings that the animator moves heads to; no pictures are drawn"
             )
-            parser.add_argument("--performances", type=int, default=4, metavar="N", help="of a recording at each of 5 speeds")
+            parser.add_argument("--performances", type=int, default=3, metavar="N", help="of a recording at each of 5 speeds")
             parser.add_argument("--cache", type=Path, metavar="DIR", help="prepared speech (default: beside OUTPUT, .prepared)")
         parser.set_defaults(run=run, kind=name)
 
