@@ -42,7 +42,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
             parser.add_argument(
                 "--speech", type=Path, metavar="FOLDER", help="recordings that the animator moves heads to; no pictures are drawn"
             )
-            parser.add_argument("--performances", type=int, default=3, metavar="N", help="of a recording at each of 5 speeds")
+            parser.add_argument("--performances", type=int, default=2, metavar="N", help="of a recording at each of 5 speeds")
             parser.add_argument("--cache", type=Path, metavar="DIR", help="prepared speech (default: beside OUTPUT, .prepared)")
         parser.set_defaults(run=run, kind=name)
 

@@ -44,6 +44,8 @@ _UNITS = (0.05, 0.03, 0.03, 0.015, 0.015, 0.01)
 POSE_FIGURES = len(_UNITS)
 MIRRORED = (-1.0, 1.0, -1.0, -1.0, 1.0, 1.0)
 """What a figure becomes in a mirror."""
+UPSIDE_DOWN = (1.0, -1.0, 1.0, 1.0, -1.0, 1.0)
+"""What it becomes where a nod becomes a lift."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
