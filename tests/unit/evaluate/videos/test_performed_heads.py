@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from tests.unit.evaluate.material import drawn_portrait
+from vivavoz.cli.main import main
 from vivavoz.data.corpus import Reader
 from vivavoz.data.performance import perform_random
 from vivavoz.data.phonemes import Phoneme
 from vivavoz.data.video.measure import measure_heads
-from vivavoz.evaluate.videos.capp import WINDOW_FRAMES, pose_figures
+from vivavoz.evaluate.videos.capp import WINDOW_FRAMES, load_capp, pose_figures
 from vivavoz.evaluate.videos.performed_heads import at_speed, head_track, perform_heads
 
 
@@ -44,9 +45,22 @@ def test_a_recording_played_slower_is_longer_and_lower():
 
 def test_performances_share_a_sound_and_differ_in_what_it_leaves_open():
     clips = perform_heads([reader(2.5), reader(4.0)], num_each=2, seed=1, speeds=(Fraction(1), Fraction(4, 5)))
-    assert [clip.num_frames for clip in clips] == [79, 79, 100, 100, 125, 125]  # of 2.5 s only slowed down is it long enough
+    assert [clip.num_frames for clip in clips] == [78, 78, 100, 100, 125, 125]  # 2.5 s are long enough only slowed down
     assert all(clip.num_frames >= WINDOW_FRAMES and clip.poses.shape[1] == 6 for clip in clips)
     assert clips[2].mel is clips[3].mel
     assert (clips[2].poses - clips[3].poses).abs().max() > 0.1
     again = perform_heads([reader(2.5), reader(4.0)], num_each=2, seed=1, speeds=(Fraction(1), Fraction(4, 5)))
     assert all(torch.equal(one.poses, other.poses) for one, other in zip(clips, again, strict=True))
+
+
+def test_the_command_trains_on_recordings_alone_and_says_how_good_it_is(tmp_path, monkeypatch, capsys):
+    heard = [reader(3.6, seed) for seed in range(14)]
+    monkeypatch.setattr("vivavoz.data.corpus.prepare_speech", lambda folder, cache: heard)
+    weights = tmp_path / "capp.safetensors"
+    arguments = ["--speech", str(tmp_path), "--performances", "1", "--steps", "2", "--batch", "4", "-o", str(weights)]
+    assert main(["evaluate", "train-capp", *arguments]) == 0
+    assert "performed: on 2 clips held back" in capsys.readouterr().out
+    assert load_capp(weights).feel(torch.zeros(1, WINDOW_FRAMES, 6)).shape == (1, 240)
+    assert main(["evaluate", "train-capp", "-o", str(weights)]) == 2
+    assert "got neither corpora nor recordings" in capsys.readouterr().err
+    assert main(["evaluate", "train-capp", "-o", str(tmp_path / "capp.pt")]) == 2
