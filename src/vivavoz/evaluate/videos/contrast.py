@@ -246,8 +246,7 @@ def _unsteady(poses: Tensor, rng: np.random.Generator) -> Tensor:
     """Windows (W, 75, P) as a face finder might have measured them, all the same way.
 
     It sees less or more of a turn than there is, trembles from picture to picture, errs for some tenths of a second, and may see
-    nothing of a figure at all. Left and right may be swapped, and so may up and down: the animator's heads nod on an accent,
-    filmed ones lift on it too.
+    nothing of a figure at all; left and right may be swapped.
     """
     num_figures = poses.shape[-1]
 
@@ -259,7 +258,4 @@ def _unsteady(poses: Tensor, rng: np.random.Generator) -> Tensor:
     slow = torch.from_numpy(rng.standard_normal((len(poses), poses.shape[1] // 5 + 2, num_figures))).float()
     erring = F.interpolate(slow.transpose(1, 2), size=poses.shape[1], mode="linear", align_corners=True).transpose(1, 2)
     seen = poses * gains + levels(_TREMBLING) * trembling + levels(_ERRING) * erring
-    for swapped in (capp.MIRRORED, capp.UPSIDE_DOWN):
-        if rng.random() < 0.5:
-            seen = seen * torch.tensor(swapped)
-    return seen
+    return seen * torch.tensor(capp.MIRRORED) if rng.random() < 0.5 else seen
