@@ -44,8 +44,6 @@ _UNITS = (0.05, 0.03, 0.03, 0.015, 0.015, 0.01)
 POSE_FIGURES = len(_UNITS)
 MIRRORED = (-1.0, 1.0, -1.0, -1.0, 1.0, 1.0)
 """What a figure becomes in a mirror."""
-UPSIDE_DOWN = (1.0, -1.0, 1.0, 1.0, -1.0, 1.0)
-"""What it becomes where a nod becomes a lift: one head marks an accent by the one, another by the other."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -94,10 +92,6 @@ class Capp(nn.Module):
         hidden = self.pose_in(torch.cat([around, speed], dim=2).transpose(1, 2)).transpose(1, 2)
         return F.normalize(self.pose_out(self.pose_layers(hidden + self.pose_places)).flatten(1), dim=1)
 
-    def feel_both(self, poses: Tensor) -> tuple[Tensor, Tensor]:
-        """`feel` of heads as they are, and upside down."""
-        return self.feel(poses), self.feel(poses * poses.new_tensor(UPSIDE_DOWN))
-
     def hear(self, mel: Tensor) -> Tensor:
         """Mel frames (W, 240, K) in [-4, 4] -> (W, D)."""
         hidden = self.sound_in(mel.transpose(1, 2) / 4).transpose(1, 2)
@@ -106,8 +100,6 @@ class Capp(nn.Module):
     @torch.inference_mode()
     def score(self, clip: TalkingClip) -> float:
         """CAPP of a clip, in [-1, 1]: the mean cosine over windows of 3 s, one a second.
-
-        Of the head as it is and the head upside down the better counts: the animator's heads nod, some filmed ones lift.
 
         Raises:
             DataError: no face was found in it, or it is shorter than 3 s.
@@ -119,8 +111,7 @@ class Capp(nn.Module):
         first = torch.arange(0, num_frames - WINDOW_FRAMES + 1, _STEP_FRAMES)
         poses = pose_windows(torch.from_numpy(pose_track(clip)), first)
         mel = mel_windows(mel_frames(clip.samples), first)
-        sounds = self.hear(mel.to(device))
-        return max(float((seen * sounds).sum(dim=1).mean()) for seen in self.feel_both(poses.to(device)))
+        return float((self.feel(poses.to(device)) * self.hear(mel.to(device))).sum(dim=1).mean())
 
     def save(self, path: Path) -> None:
         """Write the weights. Raises `OutputError`."""

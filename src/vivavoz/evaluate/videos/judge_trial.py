@@ -70,18 +70,13 @@ def try_sync(scorer: sync.SyncScorer, held: Sequence[Material]) -> Trial:
 
 @torch.inference_mode()
 def try_capp(encoders: capp.Capp, held: Sequence[capp.HeadClip]) -> Trial:
-    """Score every 3 s of all clips with their own sound and every other 3 s, as `Capp.score` does.
-
-    Raises:
-        DataError: fewer than two clips of 3 s.
-    """
+    """Score every 3 s of all clips with their own sound and every other 3 s. Raises `DataError` for fewer than two clips."""
     clips = _enough(held, capp.WINDOW_FRAMES)
     first = [torch.arange(0, clip.num_frames - capp.WINDOW_FRAMES + 1, capp.WINDOW_FRAMES) for clip in clips]
-    poses = torch.cat([capp.pose_windows(clip.poses, at) for clip, at in zip(clips, first, strict=True)])
+    poses = encoders.feel(torch.cat([capp.pose_windows(clip.poses, at) for clip, at in zip(clips, first, strict=True)]))
     sounds = encoders.hear(torch.cat([capp.mel_windows(clip.mel, at) for clip, at in zip(clips, first, strict=True)]))
     owner = torch.repeat_interleave(torch.arange(len(clips)), torch.tensor([len(at) for at in first]))
-    as_is, upside_down = encoders.feel_both(poses)
-    cosines = torch.maximum(as_is @ sounds.T, upside_down @ sounds.T)
+    cosines = poses @ sounds.T
     own = cosines.diagonal()
     beaten = own[:, None] > cosines
     other = owner[:, None] != owner
