@@ -30,7 +30,7 @@ _MAX_SCALE = 4.6
 """Of the logarithm of the comparison's sharpness: 100 at most, as in CLIP."""
 _HEAD_GAP_FRAMES = 8
 """Windows of 3 s that begin so far apart tell different things."""
-_TREMBLING, _ERRING = 0.15, 0.25
+_TREMBLING, _ERRING = 0.12, 0.15
 """Usual errors of measured poses from picture to picture and over 0.2 s, in the units of `capp.pose_track`."""
 _CROP_SHIFT_PX = 3
 _READ_PX = 256
