@@ -50,7 +50,7 @@ METRICS: dict[str, Metric] = {
         label="sync offset", better="as real", digits=0, what="pictures by which it hears the sound too soon", median=True
     ),
     "capp": Metric(label="CAPP", better="up", digits=3, what="fit of head and voice, as published: its weights are not public"),
-    "own_capp": Metric(label="vivavoz CAPP", better="up", digits=3, what="head's nods on the voice's accents; not of filmed people"),
+    "own_capp": Metric(label="vivavoz CAPP", better="up", digits=3, what="the animator's nods on accents; not for filmed people"),
     "fvd25": Metric(label="FVD25", better="down", digits=1, what="Frechet video distance over windows of 25 pictures"),
     "l1": Metric(label="L1", better="down", digits=4, what="mean difference of pixels, of a range of 1"),
     "psnr_db": Metric(label="PSNR", better="up", digits=2, what="dB, the mean over pictures"),
