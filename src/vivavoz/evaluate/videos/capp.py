@@ -3,7 +3,7 @@
 S. Xu et al., "VASA-1: lifelike audio-driven talking faces generated in real time" (2024), section 4.1: contrastive audio and
 pose pretraining, as CLIP does for pictures and text. An encoder of sound and one of poses (a transformer of 6 layers) are
 trained together to tell which 3 s of sound and of head pose belong together; a clip's score is the cosine of the two. No
-weights are public, so a corpus of one's own trains them: `vivavoz evaluate train-capp`. There the sound's encoder begins from
+weights are public; the package's own, and those that `vivavoz evaluate train-capp` makes, give `vivavoz CAPP`. There the sound's encoder begins from
 wav2vec 2.0 and hears 2,000 hours; here it is a small transformer on mel frames. Scores of different weights do not compare.
 
 Legend: W windows of 75 pictures (3 s), T pictures, P = 6 figures of a pose, M = 240 mel frames, K mel bands, D features.
@@ -64,8 +64,7 @@ class HeadClip:
 class Capp(nn.Module):
     """Two encoders to features of length 1: those of a window's 15 moments, side by side.
 
-    A moment is 5 pictures and 16 mel frames, 0.2 s. So a cosine is the mean agreement of what is seen and heard at the same time,
-    which is learned far sooner than one feature of the whole window.
+    A moment is 5 pictures and 16 mel frames, 0.2 s. So a cosine tells how far what is seen agrees with what is heard at that time.
     """
 
     def __init__(self) -> None:
@@ -136,7 +135,7 @@ def pose_track(clip: TalkingClip) -> NDArray[np.float32]:
 def without_lips(figures: NDArray[np.float32], opening: NDArray[np.floating]) -> NDArray[np.float32]:
     """Figures (T, P) without what follows the lips' opening (T,) from one picture to the next.
 
-    MediaPipe's heads look up as the jaw goes down, though the head rests: by some 28 degrees per face height of opening, which is
+    MediaPipe's heads look up as the jaw goes down, though the head rests: by some 26 degrees per face height of opening, which is
     more than most nods. A judge that saw this would judge lips.
     """
     steps = np.diff(opening)
