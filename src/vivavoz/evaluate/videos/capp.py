@@ -2,9 +2,10 @@
 
 S. Xu et al., "VASA-1: lifelike audio-driven talking faces generated in real time" (2024), section 4.1: contrastive audio and
 pose pretraining, as CLIP does for pictures and text. An encoder of sound and one of poses (a transformer of 6 layers) are
-trained together to tell which 3 s of sound and of head pose belong together; a clip's score is the cosine of the two. No
-weights are public; the package's own, and those that `vivavoz evaluate train-capp` makes, give `vivavoz CAPP`. There the sound's encoder begins from
-wav2vec 2.0 and hears 2,000 hours; here it is a small transformer on mel frames. Scores of different weights do not compare.
+trained together to tell which 3 s of sound and of head pose belong together; a clip's score is the cosine of the two. Its
+weights are not public: the package's own, and those that `vivavoz evaluate train-capp` makes, give `vivavoz CAPP`. There the
+sound's encoder begins from wav2vec 2.0 and hears 2,000 hours; here it is a small transformer on mel frames. Scores of different
+weights do not compare.
 
 Legend: W windows of 75 pictures (3 s), T pictures, P = 6 figures of a pose, M = 240 mel frames, K mel bands, D features.
 """
@@ -64,7 +65,7 @@ class HeadClip:
 class Capp(nn.Module):
     """Two encoders to features of length 1: those of a window's 15 moments, side by side.
 
-    A moment is 5 pictures and 16 mel frames, 0.2 s. So a cosine tells how far what is seen agrees with what is heard at that time.
+    A moment is 5 pictures and 16 mel frames, 0.2 s. So a cosine tells how far what is seen agrees with what is heard just then.
     """
 
     def __init__(self) -> None:
