@@ -17,7 +17,7 @@ JUDGES = {
     "syncnet": "syncnet_v2.model: S_C and S_D",
     "i3d": "i3d_torchscript.pt: FVD25",
     "face_recognition": "a face-recognition network as ONNX: identity",
-    "capp": "weights of train-capp: CAPP",
+    "capp": "weights of train-capp: vivavoz CAPP (default: the package's own)",
     "sync": "weights of train-sync: vivavoz sync (default: the package's own)",
 }
 

@@ -27,7 +27,7 @@ from vivavoz.data.warp import PORTRAIT_SIZE_PX, backward_flow, pixel_centres, po
 from vivavoz.errors import DataError
 
 _SMALL_SIZE_PX: Final = 256
-_HEAD_RISE: Final = 0.25
+HEAD_RISE: Final = 0.25
 """How much of the shoulders' rise with the breath lifts the head."""
 _RING_FOLLOW: Final = (1.0, 1.0, 1.0, 1.0, 0.85, 0.0)
 """How much each ring turns with the head: hair does all the way."""
@@ -292,7 +292,7 @@ class Rig:
         turn = rotation(*(float(row[COLUMN[name]]) for name in ("yaw", "pitch", "roll")))
         pivot, matrix = self.head.pivot_px, turn[:2, :2]
         constant = turn[:2, 2] * (depth_px - pivot[2]) + pivot[:2] - matrix @ pivot[:2]
-        constant[1] -= _HEAD_RISE * row[COLUMN["breath"]] * self.head.scale_px
+        constant[1] -= HEAD_RISE * row[COLUMN["breath"]] * self.head.scale_px
         zoom, offset = self._camera(row)
         return matrix * zoom, constant * zoom + offset
 
@@ -328,8 +328,8 @@ def _follow_weights(vertices: NDArray[np.float64], head: HeadFit, ring_follow: t
     turn[ring] *= smoothstep(-0.05, 0.06, margin[ring])
     rise = np.where(
         ring,
-        (_HEAD_RISE + (1 - _HEAD_RISE) * smoothstep(chin - 0.1, chin + 0.3, place[:, 1])) * smoothstep(-0.1, 0.1, margin),
-        _HEAD_RISE,
+        (HEAD_RISE + (1 - HEAD_RISE) * smoothstep(chin - 0.1, chin + 0.3, place[:, 1])) * smoothstep(-0.1, 0.1, margin),
+        HEAD_RISE,
     )
     return np.stack([turn, rise], 1)
 

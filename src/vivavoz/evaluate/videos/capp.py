@@ -2,9 +2,10 @@
 
 S. Xu et al., "VASA-1: lifelike audio-driven talking faces generated in real time" (2024), section 4.1: contrastive audio and
 pose pretraining, as CLIP does for pictures and text. An encoder of sound and one of poses (a transformer of 6 layers) are
-trained together to tell which 3 s of sound and of head pose belong together; a clip's score is the cosine of the two. No
-weights are public, so a corpus of one's own trains them: `vivavoz evaluate train-capp`. There the sound's encoder begins from
-wav2vec 2.0 and hears 2,000 hours; here it is a small transformer on mel frames. Scores of different weights do not compare.
+trained together to tell which 3 s of sound and of head pose belong together; a clip's score is the cosine of the two. Its
+weights are not public: the package's own, and those that `vivavoz evaluate train-capp` makes, give `vivavoz CAPP`. There the
+sound's encoder begins from wav2vec 2.0 and hears 2,000 hours; here it is a small transformer on mel frames. Scores of different
+weights do not compare.
 
 Legend: W windows of 75 pictures (3 s), T pictures, P = 6 figures of a pose, M = 240 mel frames, K mel bands, D features.
 """
@@ -12,6 +13,8 @@ Legend: W windows of 75 pictures (3 s), T pictures, P = 6 figures of a pose, M =
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +23,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vivavoz.data.head_pose import angles
+from vivavoz.data.head_pose import HeadFit, angles
 from vivavoz.data.video.measure import measure_heads
 from vivavoz.errors import DataError
+from vivavoz.evaluate.mouth import openings_of
 from vivavoz.evaluate.videos.clips import TalkingClip
 from vivavoz.evaluate.videos.judge_file import load_judge, save_judge
 from vivavoz.evaluate.videos.sync import mel_frames
@@ -31,43 +35,67 @@ from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
 KIND = "vivavoz CAPP"
 WINDOW_FRAMES = 3 * FRAME_RATE
 MEL_FRAMES = 240
-WIDTH = 128
+WIDTH = 96
+MOMENTS = 15
+MOMENT_FEATURES = 16
 _STEP_FRAMES = FRAME_RATE
 """A score is the mean over windows that begin every second."""
-_UNITS = (0.1, 0.1, 0.1, 0.05, 0.05, 0.05)
+_UNITS = (0.05, 0.03, 0.03, 0.015, 0.015, 0.01)
 """Usual deviations: angles in radians, place in face heights, logarithm of the size."""
 POSE_FIGURES = len(_UNITS)
+MIRRORED = (-1.0, 1.0, -1.0, -1.0, 1.0, 1.0)
+"""What a figure becomes in a mirror."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class HeadClip:
+    """A clip as CAPP sees it."""
+
+    poses: Tensor
+    """(T, 6), see `pose_track`."""
+    mel: Tensor
+    """(M, 80)."""
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        return len(self.poses)
 
 
 class Capp(nn.Module):
-    """Two encoders to features of length 1."""
+    """Two encoders to features of length 1: those of a window's 15 moments, side by side.
+
+    A moment is 5 pictures and 16 mel frames, 0.2 s. So a cosine tells how far what is seen agrees with what is heard just then.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.pose_in = nn.Linear(2 * POSE_FIGURES, WIDTH)
-        self.pose_places = nn.Parameter(torch.randn(WINDOW_FRAMES, WIDTH) * 0.02)
+        self.pose_in = nn.Conv1d(2 * POSE_FIGURES, WIDTH, 15, stride=5, padding=5)
+        self.pose_places = nn.Parameter(torch.randn(MOMENTS, WIDTH) * 0.02)
         self.pose_layers = _transformer(6)
         self.sound_in = nn.Sequential(
             nn.Conv1d(80, WIDTH, 5, stride=2, padding=2),
             nn.GELU(),
             nn.Conv1d(WIDTH, WIDTH, 5, stride=2, padding=2),
+            nn.GELU(),
+            nn.Conv1d(WIDTH, WIDTH, 8, stride=4, padding=2),
         )
-        self.sound_places = nn.Parameter(torch.randn(MEL_FRAMES // 4, WIDTH) * 0.02)
+        self.sound_places = nn.Parameter(torch.randn(MOMENTS, WIDTH) * 0.02)
         self.sound_layers = _transformer(3)
-        self.pose_out, self.sound_out = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.pose_out, self.sound_out = nn.Linear(WIDTH, MOMENT_FEATURES), nn.Linear(WIDTH, MOMENT_FEATURES)
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
 
     def feel(self, poses: Tensor) -> Tensor:
         """Poses (W, 75, P), see `pose_track` -> (W, D). Where a head is in the mean says nothing; how it moves does."""
         around = poses - poses.mean(dim=1, keepdim=True)
         speed = F.pad(around.diff(dim=1), (0, 0, 1, 0)) * 10
-        hidden = self.pose_layers(self.pose_in(torch.cat([around, speed], dim=2)) + self.pose_places)
-        return F.normalize(self.pose_out(hidden.mean(dim=1)), dim=1)
+        hidden = self.pose_in(torch.cat([around, speed], dim=2).transpose(1, 2)).transpose(1, 2)
+        return F.normalize(self.pose_out(self.pose_layers(hidden + self.pose_places)).flatten(1), dim=1)
 
     def hear(self, mel: Tensor) -> Tensor:
         """Mel frames (W, 240, K) in [-4, 4] -> (W, D)."""
-        hidden = self.sound_in(mel.transpose(1, 2) / 4).transpose(1, 2) + self.sound_places
-        return F.normalize(self.sound_out(self.sound_layers(hidden).mean(dim=1)), dim=1)
+        hidden = self.sound_in(mel.transpose(1, 2) / 4).transpose(1, 2)
+        return F.normalize(self.sound_out(self.sound_layers(hidden + self.sound_places)).flatten(1), dim=1)
 
     @torch.inference_mode()
     def score(self, clip: TalkingClip) -> float:
@@ -101,7 +129,23 @@ def pose_track(clip: TalkingClip) -> NDArray[np.float32]:
     Raises:
         DataError: landmarks are missing.
     """
-    heads = measure_heads(clip.points())
+    points = clip.points()
+    return without_lips(pose_figures(measure_heads(points)), openings_of(points))
+
+
+def without_lips(figures: NDArray[np.float32], opening: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Figures (T, P) without what follows the lips' opening (T,) from one picture to the next.
+
+    MediaPipe's heads look up as the jaw goes down, though the head rests: by some 26 degrees per face height of opening, which is
+    more than most nods. A judge that saw this would judge lips.
+    """
+    steps = np.diff(opening)
+    follows = steps @ np.diff(figures, axis=0) / max(float(steps @ steps), 1e-9)
+    return (figures - (opening - opening.mean())[:, None] * follows).astype(np.float32)
+
+
+def pose_figures(heads: Sequence[HeadFit]) -> NDArray[np.float32]:
+    """What `pose_track` gives, (T, 6), of heads that were measured or made."""
     turns = np.radians([angles(head.rotation) for head in heads])
     sizes = np.array([head.scale_px for head in heads])
     usual = float(np.median(sizes))
@@ -122,6 +166,6 @@ def mel_windows(mel: Tensor, first: Tensor) -> Tensor:
 
 def _transformer(num_layers: int) -> nn.TransformerEncoder:
     layer = nn.TransformerEncoderLayer(
-        WIDTH, nhead=4, dim_feedforward=2 * WIDTH, dropout=0.1, activation="gelu", batch_first=True, norm_first=True
+        WIDTH, nhead=4, dim_feedforward=2 * WIDTH, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
     )
     return nn.TransformerEncoder(layer, num_layers, enable_nested_tensor=False)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,10 +23,15 @@ from vivavoz.errors import ConfigError, DataError
 from vivavoz.evaluate.videos import capp, sync
 from vivavoz.evaluate.videos.clips import read_stored, stored_clips
 from vivavoz.evaluate.videos.sync_scores import WINDOW_FRAMES
-from vivavoz.timing import FRAME_RATE
+
+Clip = TypeVar("Clip", bound=capp.HeadClip)
 
 _MAX_SCALE = 4.6
 """Of the logarithm of the comparison's sharpness: 100 at most, as in CLIP."""
+_HEAD_GAP_FRAMES = 8
+"""Windows of 3 s that begin so far apart tell different things."""
+_TREMBLING, _ERRING = 0.12, 0.15
+"""Usual errors of measured poses from picture to picture and over 0.2 s, in the units of `capp.pose_track`."""
 _CROP_SHIFT_PX = 3
 _READ_PX = 256
 """A mouth is 48 px wide at most: pictures of 512 would tell no more."""
@@ -56,21 +62,12 @@ class ContrastConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Material:
-    """A clip as the judges see it."""
+class Material(capp.HeadClip):
+    """A clip as both judges see it."""
 
     info: ClipInfo
     mouths: Tensor
     """(T, 48, 48) uint8."""
-    poses: Tensor
-    """(T, 6)."""
-    mel: Tensor
-    """(M, 80)."""
-
-    @property
-    def num_frames(self) -> int:
-        """T."""
-        return len(self.mouths)
 
 
 def read_material(
@@ -149,9 +146,9 @@ def train_sync(
 
 
 def train_capp(
-    material: Sequence[Material], config: ContrastConfig, progress: Callable[[str], None] = lambda _: None
+    material: Sequence[capp.HeadClip], config: ContrastConfig, progress: Callable[[str], None] = lambda _: None
 ) -> capp.Capp:
-    """Train CAPP's encoders. Windows of a clip are drawn anywhere in it.
+    """Train CAPP's encoders. Windows of a clip are drawn anywhere in it, a few pictures apart: other times are hardest to tell.
 
     Raises:
         DataError: fewer clips than a batch takes, or too short ones.
@@ -160,13 +157,13 @@ def train_capp(
     network = capp.Capp()
     usable = _long_enough(material, capp.WINDOW_FRAMES, config)
 
-    def embed(clips: list[Material], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def embed(clips: Sequence[capp.HeadClip], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         poses, mel = [], []
         for clip in clips:
             room = clip.num_frames - capp.WINDOW_FRAMES + 1
-            count = min(config.windows_per_clip, 1 + room // FRAME_RATE)
-            first = torch.from_numpy(rng.choice(room, size=min(count, room), replace=False))
-            poses.append(capp.pose_windows(clip.poses, first))
+            count = min(config.windows_per_clip, 1 + (room - 1) // _HEAD_GAP_FRAMES)
+            first = _apart(room, count, rng, _HEAD_GAP_FRAMES)
+            poses.append(_unsteady(capp.pose_windows(clip.poses, first), rng))
             mel.append(_louder(capp.mel_windows(clip.mel, first), rng))
         return network.feel(torch.cat(poses)), network.hear(torch.cat(mel))
 
@@ -184,8 +181,8 @@ def contrastive_loss(ours: Tensor, theirs: Tensor, log_scale: Tensor) -> Tensor:
 def _train(
     network: nn.Module,
     log_scale: Tensor,
-    clips: Sequence[Material],
-    embed: Callable[[list[Material], np.random.Generator], tuple[Tensor, Tensor]],
+    clips: Sequence[Clip],
+    embed: Callable[[list[Clip], np.random.Generator], tuple[Tensor, Tensor]],
     config: ContrastConfig,
     progress: Callable[[str], None],
 ) -> None:
@@ -214,7 +211,7 @@ def _train(
     network.eval()
 
 
-def _long_enough(material: Sequence[Material], num_frames: int, config: ContrastConfig) -> list[Material]:
+def _long_enough(material: Sequence[Clip], num_frames: int, config: ContrastConfig) -> list[Clip]:
     usable = [clip for clip in material if clip.num_frames >= num_frames]
     if len(usable) < config.clips_per_batch:
         raise DataError(
@@ -224,10 +221,10 @@ def _long_enough(material: Sequence[Material], num_frames: int, config: Contrast
     return usable
 
 
-def _apart(room: int, count: int, rng: np.random.Generator) -> Tensor:
-    """So many places of 0 to `room` - 1, at least two apart."""
-    chosen = np.sort(rng.choice(room - count + 1, size=count, replace=False))
-    return torch.from_numpy(chosen + np.arange(count))
+def _apart(room: int, count: int, rng: np.random.Generator, gap: int = 2) -> Tensor:
+    """So many places of 0 to `room` - 1, at least `gap` apart."""
+    chosen = np.sort(rng.choice(room - (count - 1) * (gap - 1), size=count, replace=False))
+    return torch.from_numpy(chosen + (gap - 1) * np.arange(count))
 
 
 def _jittered(mouths: Tensor, rng: np.random.Generator) -> Tensor:
@@ -243,3 +240,22 @@ def _jittered(mouths: Tensor, rng: np.random.Generator) -> Tensor:
 def _louder(mel: Tensor, rng: np.random.Generator) -> Tensor:
     """Mel windows of sound up to 10 dB softer or louder, all the same way (0.8 of the scale are 10 dB)."""
     return (mel + float(rng.uniform(-0.8, 0.8))).clamp(-4, 4)
+
+
+def _unsteady(poses: Tensor, rng: np.random.Generator) -> Tensor:
+    """Windows (W, 75, P) as a face finder might have measured them, all the same way.
+
+    It sees less or more of a turn than there is, trembles from picture to picture, errs for some tenths of a second, and may see
+    nothing of a figure at all; left and right may be swapped.
+    """
+    num_figures = poses.shape[-1]
+
+    def levels(usual: float) -> Tensor:
+        return torch.from_numpy(usual * rng.lognormal(0, 0.7, num_figures)).float()
+
+    gains = torch.from_numpy(rng.uniform(0.4, 1.3, num_figures) * (rng.random(num_figures) > 0.1)).float()
+    trembling = torch.from_numpy(rng.standard_normal(poses.shape)).float()
+    slow = torch.from_numpy(rng.standard_normal((len(poses), poses.shape[1] // 5 + 2, num_figures))).float()
+    erring = F.interpolate(slow.transpose(1, 2), size=poses.shape[1], mode="linear", align_corners=True).transpose(1, 2)
+    seen = poses * gains + levels(_TREMBLING) * trembling + levels(_ERRING) * erring
+    return seen * torch.tensor(capp.MIRRORED) if rng.random() < 0.5 else seen

@@ -203,7 +203,7 @@ def _caveats(run: GenerationRun) -> tuple[str, ...]:
     lines = [
         f"FPS here: pictures over the time for sound, generator, decoder and H.264 on this machine; the paper's: for sound, "
         f"generator and decoder with the longest cache, on {card}.",
-        "CAPP here and in the paper are of different weights and do not compare.",
+        "vivavoz CAPP is not the CAPP of the paper, whose weights are not public: the two do not compare.",
         "References are pictures of the clip itself, as in the paper: the first; with the last; with the middle.",
     ]
     if run.table == "tableI":

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vivavoz.errors import DataError
 from vivavoz.evaluate.videos import capp, sync
-from vivavoz.evaluate.videos.contrast import Material
+from vivavoz.evaluate.videos.contrast import Clip, Material
 from vivavoz.evaluate.videos.sync_scores import WINDOW_FRAMES, sync_scores
 
 SHIFTS_FRAMES = (-10, -5, -2, 2, 5, 10)
@@ -34,7 +34,9 @@ class Trial:
     confidence_elsewhere: float
     """And with the sound of another clip."""
     told_apart: float
-    """Share of pairs of clips in which one's own sound scores higher than the other's."""
+    """Share of pairs of clips (CAPP: of windows of two clips) in which one's own sound scores higher than the other's."""
+    told_apart_in_time: float = float("nan")
+    """CAPP: the same of pairs of windows of one clip: the same voice at another time. NaN where clips have one window only."""
 
 
 @torch.inference_mode()
@@ -67,22 +69,26 @@ def try_sync(scorer: sync.SyncScorer, held: Sequence[Material]) -> Trial:
 
 
 @torch.inference_mode()
-def try_capp(encoders: capp.Capp, held: Sequence[Material]) -> Trial:
-    """Score the first 3 s of every clip with its own sound and every other's. Raises `DataError` for fewer than two clips."""
+def try_capp(encoders: capp.Capp, held: Sequence[capp.HeadClip]) -> Trial:
+    """Score every 3 s of all clips with their own sound and every other 3 s. Raises `DataError` for fewer than two clips."""
     clips = _enough(held, capp.WINDOW_FRAMES)
-    first = torch.zeros(1, dtype=torch.long)
-    poses = encoders.feel(torch.cat([capp.pose_windows(clip.poses, first) for clip in clips]))
-    sounds = encoders.hear(torch.cat([capp.mel_windows(clip.mel, first) for clip in clips]))
+    first = [torch.arange(0, clip.num_frames - capp.WINDOW_FRAMES + 1, capp.WINDOW_FRAMES) for clip in clips]
+    poses = encoders.feel(torch.cat([capp.pose_windows(clip.poses, at) for clip, at in zip(clips, first, strict=True)]))
+    sounds = encoders.hear(torch.cat([capp.mel_windows(clip.mel, at) for clip, at in zip(clips, first, strict=True)]))
+    owner = torch.repeat_interleave(torch.arange(len(clips)), torch.tensor([len(at) for at in first]))
     cosines = poses @ sounds.T
-    off = ~torch.eye(len(clips), dtype=torch.bool)
     own = cosines.diagonal()
+    beaten = own[:, None] > cosines
+    other = owner[:, None] != owner
+    later = ~other & ~torch.eye(len(owner), dtype=torch.bool)
     return Trial(
         num_clips=len(clips),
         right_offset=float("nan"),
         offset_error_frames=float("nan"),
         confidence=float(own.mean()),
-        confidence_elsewhere=float(cosines[off].mean()),
-        told_apart=float((own[:, None] > cosines)[off].float().mean()),
+        confidence_elsewhere=float(cosines[other].mean()),
+        told_apart=float(beaten[other].float().mean()),
+        told_apart_in_time=float(beaten[later].float().mean()),
     )
 
 
@@ -91,9 +97,12 @@ def describe(trial: Trial) -> str:
     offsets = ""
     if not np.isnan(trial.right_offset):
         offsets = f"{trial.right_offset:.0%} found in step, moved sound found to {trial.offset_error_frames:.2f} frames, "
+    in_time = (
+        "" if np.isnan(trial.told_apart_in_time) else f", from the same voice at another time {trial.told_apart_in_time:.0%}"
+    )
     return (
         f"on {trial.num_clips} clips held back: {offsets}{trial.confidence:.3f} with their own sound, "
-        f"{trial.confidence_elsewhere:.3f} with another's, told apart {trial.told_apart:.0%}"
+        f"{trial.confidence_elsewhere:.3f} with another's, told apart {trial.told_apart:.0%}{in_time}"
     )
 
 
@@ -101,7 +110,7 @@ def _windows(clip: Material) -> Tensor:
     return torch.arange(clip.num_frames - WINDOW_FRAMES + 1)
 
 
-def _enough(held: Sequence[Material], num_frames: int) -> list[Material]:
+def _enough(held: Sequence[Clip], num_frames: int) -> list[Clip]:
     clips = [clip for clip in held if clip.num_frames >= num_frames]
     if len(clips) < 2:
         raise DataError(f"got {len(clips)} clips of {num_frames} pictures or more held back, expected 2: give a larger corpus")

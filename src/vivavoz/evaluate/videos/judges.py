@@ -1,7 +1,7 @@
 """The judges of videos: which metrics can be had with the weights at hand, and what to fetch for the others.
 
-Weights come by path, from an option or an environment variable; those of `vivavoz sync` come with the package. A metric without
-its weights is left out and says so; no other number takes its place.
+Weights come by path, from an option or an environment variable; those of `vivavoz sync` and `vivavoz CAPP` come with the package.
+A metric without its weights is left out and says so; no other number takes its place.
 """
 
 from __future__ import annotations
@@ -50,15 +50,18 @@ ENVIRONMENT = {
 }
 """The variable that names each file."""
 
-SHIPPED_SYNC: Final = Path(str(resources.files("vivavoz"))) / "weights" / "sync" / "sync.safetensors"
+_SHIPPED: Final = Path(str(resources.files("vivavoz"))) / "weights"
+SHIPPED_SYNC: Final = _SHIPPED / "sync" / "sync.safetensors"
 """The weights of `vivavoz sync` that are taken where no others are named; MODEL_CARD.md beside them says what they are."""
+SHIPPED_CAPP: Final = _SHIPPED / "capp" / "capp.safetensors"
+"""Those of `vivavoz CAPP`, the same."""
 
 FETCH = {
     "syncnet": "S_C, S_D: fetch syncnet_v2.model (github.com/joonson/syncnet_python) and give --syncnet or VIVAVOZ_SYNCNET",
     "i3d": "FVD25: fetch i3d_torchscript.pt (github.com/universome/stylegan-v) and give --i3d or VIVAVOZ_I3D",
     "face_recognition": "identity: fetch w600k_r50.onnx (buffalo_l of github.com/deepinsight/insightface) "
     "and give --face-recognition or VIVAVOZ_FACE_RECOGNITION",
-    "capp": "CAPP: no weights are public; train with 'vivavoz evaluate train-capp' and give --capp or VIVAVOZ_CAPP",
+    "capp": "vivavoz CAPP: train with 'vivavoz evaluate train-capp' and give --capp or VIVAVOZ_CAPP",
     "sync": "vivavoz sync: train with 'vivavoz evaluate train-sync' and give --sync or VIVAVOZ_SYNC",
     "perceptual": "LPIPS: pip install lpips; or, for SqueezeNet's perceptual distance, give --squeezenet BACKBONE HEADS",
 }
@@ -82,9 +85,9 @@ class Judges:
 
 
 def paths_from(given: Mapping[str, Path | None], environment: Mapping[str, str] = os.environ) -> JudgePaths:
-    """Paths from options, where there is none from the environment, and for `vivavoz sync` at last the package's own."""
+    """Paths from options, where there is none from the environment, and for `vivavoz sync` and CAPP at last the package's own."""
     found = {name: given.get(name) or _path(environment.get(variable)) for name, variable in ENVIRONMENT.items()}
-    return JudgePaths(**{**found, "sync": found["sync"] or SHIPPED_SYNC})
+    return JudgePaths(**{**found, "sync": found["sync"] or SHIPPED_SYNC, "capp": found["capp"] or SHIPPED_CAPP})
 
 
 def load_judges(paths: JudgePaths, device: torch.device | str = "cpu") -> Judges:

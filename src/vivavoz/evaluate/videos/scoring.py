@@ -49,7 +49,8 @@ METRICS: dict[str, Metric] = {
     "sync_offset_frames": Metric(
         label="sync offset", better="as real", digits=0, what="pictures by which it hears the sound too soon", median=True
     ),
-    "capp": Metric(label="CAPP", better="up", digits=3, what="fit of head and voice, by weights of one's own"),
+    "capp": Metric(label="CAPP", better="up", digits=3, what="fit of head and voice, as published: its weights are not public"),
+    "own_capp": Metric(label="vivavoz CAPP", better="up", digits=3, what="the animator's nods on accents; not for filmed people"),
     "fvd25": Metric(label="FVD25", better="down", digits=1, what="Frechet video distance over windows of 25 pictures"),
     "l1": Metric(label="L1", better="down", digits=4, what="mean difference of pixels, of a range of 1"),
     "psnr_db": Metric(label="PSNR", better="up", digits=2, what="dB, the mean over pictures"),
@@ -89,7 +90,7 @@ class ClipScores:
 
 
 def score_alone(clip: TalkingClip, judges: Judges) -> ClipScores:
-    """Scores that need no real clip: sync, CAPP, blinks and drift. What cannot be scored says why."""
+    """Scores that need no real clip: sync, head and voice, blinks and drift. What cannot be scored says why."""
     scores: Scores = {}
     failures: list[str] = []
 
@@ -105,7 +106,7 @@ def score_alone(clip: TalkingClip, judges: Judges) -> ClipScores:
     if judges.sync is not None:
         take(lambda: _of_sync("sync", judges.sync, clip))
     if (capp := judges.capp) is not None:
-        take(lambda: {"capp": capp.score(clip)})
+        take(lambda: {"own_capp": capp.score(clip)})
     take(lambda: {"blinks_per_minute": blinks_per_minute(clip.labels()["blink"])})
     take(lambda: {"background_drift": background_drift(clip)})
     return ClipScores(

@@ -6,6 +6,7 @@ import torch
 
 from tests.unit.evaluate.videos.material import talking_clip
 from vivavoz.data.shards.clip import ClipInfo
+from vivavoz.data.video.measure import measure_heads
 from vivavoz.errors import ConfigError, DataError, WeightsError
 from vivavoz.evaluate.videos import capp, sync
 from vivavoz.evaluate.videos.contrast import (
@@ -19,21 +20,17 @@ from vivavoz.evaluate.videos.contrast import (
 from vivavoz.evaluate.videos.judge_trial import describe, try_capp, try_sync
 
 
-def toy(num_clips, num_frames, people=None, seed=0, temper=False):
-    """Clips whose mouth is as bright, in a band, and whose head turns as far, as the sound is loud.
-
-    With `temper` some clips are lively and some are calm throughout.
-    """
+def toy(num_clips, num_frames, people=None, seed=0, swell_frames=2):
+    """Clips whose mouth is as bright, in a band, and whose head is as near, as the sound is loud, which swells and falls."""
     rng = np.random.default_rng(seed)
     material = []
     for i in range(num_clips):
-        loud = torch.from_numpy(np.convolve(rng.standard_normal(num_frames + 8), np.ones(2) / 2, "valid")[:num_frames]).float()
-        if temper:
-            loud = loud * float(rng.uniform(0.05, 2))
+        noise = np.convolve(rng.standard_normal(num_frames + swell_frames), np.ones(swell_frames), "valid")[:num_frames]
+        loud = torch.from_numpy(noise / (2 * swell_frames) ** 0.5).float()
         mouths = torch.full((num_frames, 48, 48), 100.0) + torch.linspace(-20, 20, 48)[:, None]
         mouths[:, 16:32] += (60 * loud).clamp(-90, 90)[:, None, None]
         poses = torch.zeros(num_frames, 6)
-        poses[:, 0] = loud
+        poses[:, 5] = loud
         mel = loud[(torch.arange(num_frames * 16 // 5) * 5 // 16)][:, None].expand(-1, 80).clamp(-3, 3).contiguous()
         info = ClipInfo(
             key=f"c{i}", identity=f"p{i % (people or num_clips)}", source="s", licence="CC0", split="train", num_frames=num_frames
@@ -69,10 +66,21 @@ def test_poses_are_angles_places_and_size():
     from tests.unit.data.test_rig import face_landmarks
 
     points = np.stack([face_landmarks(), face_landmarks(yaw=10), face_landmarks(pitch=-5, roll=4)])
-    clip = talking_clip(3)
-    track = capp.pose_track(type(clip)(name="turned", frames=clip.frames, samples=clip.samples, landmarks=points))
-    np.testing.assert_allclose(np.degrees(track[:, :3] * 0.1), [[0, 0, 0], [10, 0, 0], [0, -5, 4]], atol=0.3)
-    np.testing.assert_allclose(track[:, 5], 0, atol=0.05)
+    track = capp.pose_figures(measure_heads(points))
+    np.testing.assert_allclose(np.degrees(track[:, :3] * [0.05, 0.03, 0.03]), [[0, 0, 0], [10, 0, 0], [0, -5, 4]], atol=0.3)
+    np.testing.assert_allclose(track[:, 5], 0, atol=0.25)
+
+
+def test_what_a_face_finder_takes_from_the_lips_is_given_back():
+    rng = np.random.default_rng(0)
+    times_s = np.arange(200) / 25
+    true = np.stack([np.sin(2 * np.pi * times_s / period_s) for period_s in (1.1, 1.7, 2.3, 2.9, 3.7, 4.3)], axis=1)
+    opening = 0.05 * np.abs(np.sin(2 * np.pi * 2.5 * times_s)) * rng.uniform(0.5, 1, 200)
+    leaks = np.array([0, 30.0, -3.0, 0, 8.0, 0])
+    cleaned = capp.without_lips((true + opening[:, None] * leaks).astype(np.float32), opening)
+    around = cleaned - cleaned.mean(axis=0), true - true.mean(axis=0)
+    np.testing.assert_allclose(*around, atol=0.15)
+    np.testing.assert_array_equal(capp.without_lips(true.astype(np.float32), np.zeros(200)), true.astype(np.float32))
 
 
 def test_a_scorer_learns_what_belongs_together():
@@ -86,11 +94,13 @@ def test_a_scorer_learns_what_belongs_together():
 
 
 def test_capp_learns_what_belongs_together():
-    config = ContrastConfig(minutes=1000, max_steps=80, clips_per_batch=8, windows_per_clip=1)
-    encoders = train_capp(toy(40, 75, temper=True), config)
-    trial = try_capp(encoders, toy(16, 75, seed=9, temper=True))
-    assert trial.told_apart > 0.75
+    config = ContrastConfig(minutes=1000, max_steps=60, clips_per_batch=16, windows_per_clip=2)
+    encoders = train_capp(toy(40, 100, swell_frames=10), config)
+    trial = try_capp(encoders, toy(10, 150, seed=9, swell_frames=10))
+    assert trial.told_apart > 0.85
+    assert trial.told_apart_in_time > 0.8
     assert trial.confidence > trial.confidence_elsewhere + 0.2
+    assert "same voice at another time" in describe(trial)
 
 
 def test_the_loss_is_least_for_pairs():

@@ -6,7 +6,7 @@ from skimage.metrics import structural_similarity
 
 from tests.unit.evaluate.videos.material import talking_clip, write_face_network, write_i3d
 from vivavoz.errors import ConfigError, DataError, WeightsError
-from vivavoz.evaluate.videos.judges import FETCH, SHIPPED_SYNC, JudgePaths, Judges, load_judges, paths_from
+from vivavoz.evaluate.videos.judges import FETCH, SHIPPED_CAPP, SHIPPED_SYNC, JudgePaths, Judges, load_judges, paths_from
 from vivavoz.evaluate.videos.scoring import METRICS, fidelity, score_against, score_alone, summarise_scores, video_distance
 from vivavoz.train.perceptual import Perceptual
 
@@ -104,7 +104,8 @@ def test_options_go_before_the_environment(tmp_path):
     paths = paths_from({"syncnet": tmp_path / "mine", "i3d": None}, environment)
     assert paths.syncnet == tmp_path / "mine"
     assert str(paths.i3d) == "/env/i3d"
-    assert paths.capp is None
+    assert paths.capp == SHIPPED_CAPP
+    assert paths.squeezenet is None
     assert paths_from({"sync": tmp_path / "mine"}, {"VIVAVOZ_SYNC": "/env/sync"}).sync == tmp_path / "mine"
     assert str(paths_from({}, {"VIVAVOZ_SYNC": "/env/sync"}).sync) == "/env/sync"
     assert paths_from({}, {}).sync == SHIPPED_SYNC
