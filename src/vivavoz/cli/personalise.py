@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
     with showing_training() as show:
 
         def report(line: dict[str, float]) -> None:
-            show(Trained.from_line("avatar", line, spent_s=line["seconds"], budget_s=training.loop.budget_s))
+            show(Trained.from_line("avatar", line, spent_s=line["seconds"], budget_s=training.vae.loop.budget_s))
 
         personal = personalise(avatar, folder, training, report=report)
     personal.save(options.output)

@@ -9,9 +9,10 @@ personal avatars share a model, and its batches, with any other.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -42,34 +43,26 @@ _BASIS_CELLS = 2.0
 """What counts as usual in a basis, which is zero nearly everywhere."""
 
 
-def _loop() -> LoopConfig:
-    return LoopConfig(budget_s=60, learning_rate=2e-2, warmup_steps=10, weight_decay=0, log_every_steps=5)
-
-
 @dataclass(frozen=True, kw_only=True)
 class PersonalTraining:
     """How an avatar is trained."""
 
-    loop: LoopConfig = field(default_factory=_loop)
-    """Its learning rate is a share of what is usual in each tensor."""
+    vae: VAETraining
+    """Length and losses; the learning rate is a share of what is usual in each tensor."""
     num_frames: int = 6
     """Pictures of a step."""
-    label_noise: float = 0.05
-    pixel_weight: float = 0.7
-    mouth_weight: float = 26.0
-    eye_weight: float = 10.0
-    iris_weight: float = 120.0
-    mask_weight: float = 3.0
-    paint_weight: float = 4.0
     num_render_processes: int = 1
 
 
 def personal_training(minutes: float) -> PersonalTraining:
     """The usual training, for so long. Raises `ConfigError` where that is no time."""
-    if minutes <= 0:
+    if not 0 < minutes < math.inf:
         raise ConfigError(f"got {minutes:g} minutes of training, expected more than 0")
-    usual = PersonalTraining()
-    return replace(usual, loop=replace(usual.loop, budget_s=60 * minutes))
+    loop = LoopConfig(budget_s=60 * minutes, learning_rate=2e-2, warmup_steps=10, weight_decay=0, log_every_steps=5)
+    losses = VAETraining(
+        loop=loop, pixel_weight=0.7, mouth_weight=26, eye_weight=10, iris_weight=120, mask_weight=3, paint_weight=4
+    )
+    return PersonalTraining(vae=losses)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,28 +114,19 @@ class PersonalObjective(Objective[Clips]):
         assert vae.config.warp is not None
         self.personal = PersonalReferences(references, has_bases=bool(vae.config.warp.basis_codes))
         self._vae = (vae,)  # neither trained nor saved
-        self._noise = training.label_noise
-        self._settings = VAETraining(
-            loop=training.loop,
-            pixel_weight=training.pixel_weight,
-            mouth_weight=training.mouth_weight,
-            eye_weight=training.eye_weight,
-            iris_weight=training.iris_weight,
-            mask_weight=training.mask_weight,
-            paint_weight=training.paint_weight,
-        )
+        self._settings = training.vae
 
     def forward(self, batch: Clips, step: Step) -> dict[str, Tensor]:
         """See `decoder_losses`."""
         (vae,) = self._vae
-        z = noised(_latents(vae, batch.labels, batch.frames.shape[2]), self._noise, step.rng)
+        z = noised(_latents(vae, batch.labels, batch.frames.shape[2]), self._settings.label_noise, step.rng)
         return decoder_losses(vae, batch, z, self.personal(), self._settings)
 
 
 def personalise(
     avatar: Avatar,
     folder: Path,
-    training: PersonalTraining = PersonalTraining(),
+    training: PersonalTraining,
     *,
     rig: Rig | None = None,
     detect: Detect = detect_landmarks,
@@ -174,10 +158,10 @@ def personalise(
     known = _latents(vae, torch.from_numpy(rig.labels(rig.rest()[None]))[None], size).transpose(1, 2)
     with torch.no_grad():
         at_work = vae.encode_references(portrait, latents=known)
-    clips = PersonClips(rig, num_frames=training.num_frames, size=size, seed=training.loop.seed)
+    clips = PersonClips(rig, num_frames=training.num_frames, size=size, seed=training.vae.loop.seed)
     objective = PersonalObjective(vae, at_work, training)
     with _frozen(vae):
-        train(objective, clips.batches(training.num_render_processes), training.loop, folder, report=report)
+        train(objective, clips.batches(training.num_render_processes), training.vae.loop, folder, report=report)
     with torch.no_grad():
         learnt = objective.personal()
     shown = avatar.references

@@ -10,8 +10,11 @@ from vivavoz.evaluate.personal_model import PersonalModel
 from vivavoz.evaluate.speaking import speak
 from vivavoz.train.loop import LoopConfig
 from vivavoz.train.personal import PersonalTraining
+from vivavoz.train.vae_training import VAETraining
 
-TRAINING = PersonalTraining(loop=LoopConfig(num_steps=3, learning_rate=0.1), num_frames=1, num_render_processes=0)
+TRAINING = PersonalTraining(
+    vae=VAETraining(loop=LoopConfig(num_steps=3, learning_rate=0.1)), num_frames=1, num_render_processes=0
+)
 
 
 def test_every_person_is_learnt_once_and_speaks_through_the_other_models_modules(tmp_path: Path) -> None:

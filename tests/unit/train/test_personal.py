@@ -9,14 +9,12 @@ from tests.unit.train.material import portraits, small_preset
 from vivavoz.engine.trees import tensors_of
 from vivavoz.errors import ConfigError, DataError
 from vivavoz.train.loop import LoopConfig
-from vivavoz.train.personal import PersonalTraining, PersonClips, personalise
+from vivavoz.train.personal import PersonalTraining, PersonClips, personal_training, personalise
+from vivavoz.train.vae_training import VAETraining
 
 STEPS = 12
-TRAINING = PersonalTraining(
-    loop=LoopConfig(num_steps=STEPS, learning_rate=3e-2, warmup_steps=1, weight_decay=0, log_every_steps=1, save_every_s=1e9),
-    num_frames=2,
-    num_render_processes=0,
-)
+LOOP = LoopConfig(num_steps=STEPS, learning_rate=3e-2, warmup_steps=1, weight_decay=0, log_every_steps=1, save_every_s=1e9)
+TRAINING = PersonalTraining(vae=VAETraining(loop=LOOP), num_frames=2, num_render_processes=0)
 
 
 def an_avatar():
@@ -44,7 +42,6 @@ def test_pictures_of_the_person_come_closer_and_no_weight_changes(tmp_path):
 
 def test_a_run_that_was_stopped_goes_on_and_another_person_is_refused(tmp_path):
     whole = personalise(an_avatar(), tmp_path / "whole", TRAINING, rig=a_rig())
-    loop = replace(TRAINING.loop, save_every_s=0)
 
     class Stopped(Exception):
         pass
@@ -53,7 +50,7 @@ def test_a_run_that_was_stopped_goes_on_and_another_person_is_refused(tmp_path):
         if line["step"] == STEPS // 2:
             raise Stopped
 
-    training = replace(TRAINING, loop=loop)
+    training = replace(TRAINING, vae=VAETraining(loop=replace(LOOP, save_every_s=0)))
     with pytest.raises(Stopped):
         personalise(an_avatar(), tmp_path / "parts", training, rig=a_rig(), report=stop)
     steps = []
@@ -79,3 +76,6 @@ def test_what_cannot_be_personal_is_told(tmp_path):
         personalise(both, tmp_path, TRAINING, rig=a_rig())
     with pytest.raises(ConfigError, match="the preset tiny does not decode labels"):
         personalise(tiny_model().avatar(portrait(), "none"), tmp_path, TRAINING, rig=a_rig())
+    for minutes in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match="minutes of training, expected more than 0"):
+            personal_training(minutes)
