@@ -15,10 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -32,6 +30,7 @@ from vivavoz.data.warp import PORTRAIT_SIZE_PX
 from vivavoz.engine.avatar import Avatar
 from vivavoz.engine.trees import tensors_of, with_tensors
 from vivavoz.errors import ConfigError
+from vivavoz.media.crop import crop_portrait
 from vivavoz.train.clips import ClipConfig, Clips, animate, pictures
 from vivavoz.train.label_latents import LabelLatents
 from vivavoz.train.loop import LoopConfig, Objective, Step, train
@@ -188,7 +187,5 @@ def _latents(vae: VAE, labels: Tensor, size: int) -> Tensor:
 
 
 def _rig(avatar: Avatar, detect: Detect) -> Rig:
-    image: NDArray[np.uint8] = avatar.crops[0].image
-    if image.shape[0] != PORTRAIT_SIZE_PX:
-        image = np.asarray(cv2.resize(image, (PORTRAIT_SIZE_PX, PORTRAIT_SIZE_PX), interpolation=cv2.INTER_AREA), np.uint8)
+    image = crop_portrait(avatar.crops[0].image, "none", PORTRAIT_SIZE_PX).image
     return Rig.from_image(image, detect(image), person_matte(image))

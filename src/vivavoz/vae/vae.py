@@ -22,7 +22,7 @@ from vivavoz.vae.decoder import Decoder1, Decoder1State, Decoder2, Decoder2State
 from vivavoz.vae.encoder import Encoder, EncoderState, Posterior
 from vivavoz.vae.frame_codes import FrameCodes
 from vivavoz.vae.fusion import FusionMemory, ReferenceFusion
-from vivavoz.vae.warp import Memory, ReferenceWarp, WarpFields, WarpState, compose, last
+from vivavoz.vae.warp import Memory, ReferenceWarp, WarpFields, WarpState, compose
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +236,9 @@ class VAE(nn.Module):
 
     def fields_of(self, codes: Tensor, references: References, state: DecoderState | None = None) -> WarpFields:
         """The fields of the pictures that `codes_of` gave these codes for."""
-        return last(self.fields_in_steps(codes, references, state))
+        *_, fields = self.fields_in_steps(codes, references, state)
+        assert fields is not None, "the fields come last"
+        return fields
 
     def fields_in_steps(
         self, codes: Tensor, references: References, state: DecoderState | None = None

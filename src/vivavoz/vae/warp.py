@@ -197,20 +197,6 @@ class ReferenceWarp(nn.Module):
             memory = (*memory, self.bases.read(seen))
         return tuple(torch.unflatten(level, 0, (-1, num_references)) for level in memory)
 
-    def forward(
-        self,
-        x: Tensor,
-        memory: Memory | None,
-        mask: Tensor | None = None,
-        state: WarpState | None = None,
-        amounts: Tensor | None = None,
-    ) -> WarpFields:
-        """(B, C_f, T_z, h/8, w/8) -> fields for T frames. `memory` from `remember`, None for M = 0; `mask` (B, M).
-
-        `amounts` (B*M, K, T): how far frames are from each reference, by the codes that have a basis.
-        """
-        return last(self.in_steps(x, memory, mask, state, amounts))
-
     def in_steps(
         self,
         x: Tensor,
@@ -219,7 +205,11 @@ class ReferenceWarp(nn.Module):
         state: WarpState | None = None,
         amounts: Tensor | None = None,
     ) -> Iterator[WarpFields | None]:
-        """`forward` for those who may lose interest: None after every resolution, and at last the fields."""
+        """(B, C_f, T_z, h/8, w/8) -> None after every resolution, for those who may lose interest, and at last the fields for T
+        frames. `memory` from `remember`, None for M = 0; `mask` (B, M).
+
+        `amounts` (B*M, K, T): how far frames are from each reference, by the codes that have a basis.
+        """
         b = x.shape[0]
         flow, along = x.new_zeros(()), x.new_zeros(())
         for i, stage in enumerate(self.stages):
@@ -259,13 +249,6 @@ class ReferenceWarp(nn.Module):
 
     def _limit(self, flow: Tensor) -> Tensor:
         return self.max_flow * torch.tanh(flow / self.max_flow)
-
-
-def last(steps: Iterator[WarpFields | None]) -> WarpFields:
-    """What comes of steps that are gone through to their end."""
-    *_, fields = steps
-    assert fields is not None, "the fields come last"
-    return fields
 
 
 def _finer(flow: Tensor, temporal: int, *, is_start: bool) -> Tensor:
