@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from statistics import median
 
 from vivavoz.timing import FRAME_RATE
 
@@ -23,11 +24,14 @@ class Progress:
     """How far the block is that is being made."""
 
     num_pictures: int = 0
+    first_s: float = 0.0
+    """How long after it was begun the first of them came."""
     start_s: float = 0.0
     """How long before its first moment it had to be begun, for each of its pictures to be there at its own."""
 
     def add(self, num_pictures: int, making_s: float) -> None:
         """Pictures have come, so long after the block was begun."""
+        self.first_s = self.first_s or making_s
         self.start_s = max(self.start_s, making_s - self.num_pictures / FRAME_RATE)
         self.num_pictures += num_pictures
 
@@ -43,10 +47,12 @@ class Pace:
         self._waits_s: dict[int, deque[float]] = {block_latents: deque([_FIRST_GUESS_S], maxlen=_REMEMBERED_WAITS)}
         self._starts_s: dict[int, deque[float]] = {block_latents: deque([_FIRST_GUESS_S], maxlen=_REMEMBERED_BLOCKS)}
         self._makings_s: dict[int, deque[float]] = {block_latents: deque([_FIRST_GUESS_S], maxlen=_REMEMBERED_BLOCKS)}
+        self._quick_firsts_s: deque[float] = deque(maxlen=_REMEMBERED_BLOCKS)
         self._quick_starts_s: deque[float] = deque(maxlen=_REMEMBERED_BLOCKS)
 
-    def was_quick(self, start_s: float) -> None:
+    def was_quick(self, *, first_s: float, start_s: float) -> None:
         """The first block after an interruption was made: its pictures come sooner than those of others."""
+        self._quick_firsts_s.append(first_s)
         self._quick_starts_s.append(start_s)
 
     def was(self, block_latents: int, *, wait_s: float, start_s: float, making_s: float) -> None:
@@ -63,9 +69,10 @@ class Pace:
         """The mean of the last three."""
         return _mean_of_newest(_expected(self._starts_s, block_latents, fixed=1.0))
 
-    def quick_start_s(self, block_latents: int) -> float:
-        """After an interruption, if all goes well: the shortest of the last eight."""
-        return min(self._quick_starts_s or [_QUICK_SHARE * min(_expected(self._starts_s, block_latents, fixed=1.0))])
+    def quick_start_s(self, block_latents: int, *, can_wait: bool) -> float:
+        """After an interruption: the median of the last eight. Pictures that can wait need only the first to be in time."""
+        known_s = self._quick_firsts_s if can_wait else self._quick_starts_s
+        return median(known_s or [_QUICK_SHARE * min(_expected(self._starts_s, block_latents, fixed=1.0))])
 
     def making_s(self, block_latents: int) -> float:
         """The mean of the last three."""

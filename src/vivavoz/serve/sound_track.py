@@ -53,6 +53,15 @@ class SoundTrack:
         self.place_until(start, now_s)
         self._unheard = self._sound[start - self._played :]
 
+    def defer(self, num_samples: int) -> bool:
+        """The stream does not hear the next `num_samples`, which are silence, so that all after them belongs to pictures later
+        by as much. Whether that could be done: not if something is said in them."""
+        if self._unheard[:num_samples].any():
+            return False
+        self._sound = np.pad(self._sound, (0, max(0, num_samples - len(self._unheard))))
+        self._unheard = self._unheard[num_samples:]
+        return True
+
     def interrupt(self) -> list[SpeechEvent]:
         """Say nothing of what is queued; what is placed falls silent."""
         num_faded = min(_FADE_SAMPLES, len(self._sound))

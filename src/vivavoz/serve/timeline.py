@@ -215,6 +215,8 @@ class Timeline:
     def deliver(self, order: Order, images: Sequence[Pixels], now_s: float) -> None:
         """The next pictures of `order`; those of a block that was given up because of an interruption may be missing."""
         with self._lock:
+            if images and order.restarts and order.epoch == self._epoch:
+                self._defer_rest(order)
             first = self._to_make
             self._to_make += len(images)
             self._num_run += len(images)
@@ -242,7 +244,7 @@ class Timeline:
             start_s, queued_s = self._block.start_s, order.ordered_at_s - order.wanted_at_s
             making_s = now_s - order.ordered_at_s
             if order.restarts:
-                self._pace.was_quick(start_s)
+                self._pace.was_quick(first_s=self._block.first_s, start_s=start_s)
             else:
                 self._pace.was(order.block_latents, wait_s=queued_s + start_s, start_s=start_s, making_s=making_s)
             self._ladder.went_well(now_s, busy=self._pace.making_s(self.block_latents) / (self.block_latents * LATENT_S))
@@ -305,11 +307,13 @@ class Timeline:
         return size
 
     def _soonest(self, now_s: float) -> int:
-        """The first moment that a picture can be there for, as things went lately: on an interruption if all goes well."""
+        """The first moment that a picture can be there for, as things went lately."""
         if self._zero_s is None:
             return self._to_play
-        pace = self._pace
-        start_s = pace.quick_start_s(self._quick_latents) if self._is_interrupted else pace.start_s(self._wanted_latents)
+        if self._is_interrupted:
+            start_s = self._pace.quick_start_s(self._quick_latents, can_wait=not self._sound.queue.utterances)
+        else:
+            start_s = self._pace.start_s(self._wanted_latents)
         return max(self._to_play, int((now_s - self._zero_s + start_s) * FRAME_RATE) + 1)
 
     def _go_back(self, now_s: float) -> None:
@@ -321,6 +325,12 @@ class Timeline:
         self._is_interrupted = False
         self._interrupted_at_s = now_s
         self._restart(start, now_s)
+
+    def _defer_rest(self, order: Order) -> None:
+        """Pictures of silence after an interruption that have missed their moments belong as well to later silence."""
+        num_late = self._to_play - self._to_make
+        if num_late > 0 and not order.sound.any() and self._sound.defer(num_late * SAMPLES_PER_MOMENT):
+            self._to_make = self._to_play
 
     def _was_late(self, now_s: float) -> None:
         if now_s - self._interrupted_at_s > _CATCHES_UP_S:

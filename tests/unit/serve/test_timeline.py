@@ -65,15 +65,14 @@ class Stage:
         starts: dict[int, int] = {}
         for moment in self.moments:
             if not moment.is_repeat:
-                _, stream, number = moment.image[0, 0]
-                assert moment.index - number == starts.setdefault(int(stream), moment.index - int(number))
-        for stream, start in starts.items():
-            own = [moment for moment in self.moments if not moment.is_repeat and moment.image[0, 0, 1] == stream]
-            for moment in own:
-                at = (moment.index - start) * SAMPLES_PER_MOMENT
-                heard = self.heard[stream][at : at + SAMPLES_PER_MOMENT]
+                _, stream, number = map(int, moment.image[0, 0])
+                heard = self.heard[stream][number * SAMPLES_PER_MOMENT : (number + 1) * SAMPLES_PER_MOMENT]
                 # Sound of pictures that were there when it was interrupted has become silence.
                 assert np.array_equal(heard, moment.sound) or not moment.sound[SOUND_RATE_HZ // 200 :].any()
+                # A stream goes on later than it began only in silence.
+                delay = moment.index - number - starts.setdefault(stream, moment.index - number)
+                assert delay == 0 or (delay > 0 and not heard.any())
+                starts[stream] += delay
 
     def say(self, samples: Pcm, id: str = "a") -> None:
         self.timeline.speak(id, samples, self.now_s)
@@ -232,6 +231,46 @@ def test_an_interruption_stops_sound_at_once_and_the_mouth_within_200_ms(block_s
     stage.check_that_pictures_belong_to_their_sound()
 
 
+def test_pictures_of_silence_that_miss_their_moments_after_an_interruption_are_shown_at_later_ones() -> None:
+    stage = Stage(block_s=0.04)
+    stage.run(2)
+    for turn in range(3):
+        stage.say(tone(10), f"quick {turn}")
+        stage.run(2)
+        stage.interrupt()
+        stage.run(2)
+    stage.say(tone(10), "slow")
+    stage.run(2)
+    num_before, num_orders, called_s = len(stage.moments), len(stage.orders), stage.now_s
+    stage.interrupt()
+    stage.block_s = 0.2  # its last pictures come when moments after it have passed
+    stage.run(0.3)
+    after = stage.moments[num_before:]
+    closing = next(i for i, moment in enumerate(after) if moment.image[0, 0, 0] > num_orders)
+    assert closing * MOMENT_S + (stage.now_s - called_s - len(after) * MOMENT_S) < 0.2
+    assert stage.timeline.num_late == 0
+    # What is said next is shown with its own sound all the same.
+    stage.block_s = 0.04
+    speech = np.random.default_rng(0).integers(-9000, 9000, SOUND_RATE_HZ).astype(np.int16)
+    stage.say(speech, "next")
+    stage.run(2)
+    assert sum(moment.sound.any() and not moment.is_repeat for moment in stage.moments[num_before:]) > 20
+    stage.check_that_pictures_belong_to_their_sound()
+
+
+def test_pictures_of_speech_that_miss_their_moments_are_not_shown() -> None:
+    stage = Stage(block_s=0.04)
+    stage.run(2)
+    stage.say(tone(10))
+    stage.run(2)
+    stage.interrupt()
+    stage.say(np.random.default_rng(0).integers(-9000, 9000, 2 * SOUND_RATE_HZ).astype(np.int16), "next")
+    stage.block_s = 0.2
+    stage.run(2)
+    assert stage.timeline.num_late > 0
+    stage.check_that_pictures_belong_to_their_sound()
+
+
 def test_speech_after_an_interruption_is_heard_from_its_first_sample() -> None:
     stage = Stage()
     stage.run(2)
@@ -301,10 +340,15 @@ def test_interruptions_cost_no_steps() -> None:
         stage.say(tone(8), id=str(turn))
         stage.run(2)
         stage.interrupt()
+        if turn % 2:  # pictures of speech are late where those of silence would wait
+            stage.say(tone(1), id=f"answer {turn}")
+            stage.block_s = 0.3
+            stage.run(0.2)
         for _ in range(40):
             stage.block_s = 0.1 + 0.06 * rng.random()
             stage.run(0.05)
             levels.add(stage.timeline.level)
+    assert stage.timeline.num_repeated > 0
     assert stage.timeline.num_late > 0
     assert levels == {0}
 
