@@ -81,8 +81,6 @@ def main() -> None:
     options = Options(size_px=arguments.size, num_frames=arguments.frames, dtype=dtype)
     wanted = {name: part for name, part in PARTS.items() if not arguments.only or name in arguments.only.split(",")}
     rows = {name: {"kind": part.kind, "what": part.what, **count(part, options)} for name, part in wanted.items()}
-    if not arguments.count:
-        measure({name: part for name, part in wanted.items() if "left_out" not in rows[name]}, options, arguments.rounds, rows)
     figures = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs",
@@ -95,12 +93,12 @@ def main() -> None:
         "threads": arguments.threads,
         "parts": rows,
     }
-    print(to_markdown(figures))
-    if arguments.report is not None:
-        arguments.report.mkdir(parents=True, exist_ok=True)
-        path = arguments.report / f"peers-{datetime.now(UTC):%Y-%m-%d}-{options.size_px}px.json"
-        path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-        print(path)
+    path = None if arguments.report is None else arguments.report / f"peers-{datetime.now(UTC):%Y-%m-%d}-{options.size_px}px.json"
+    if not arguments.count:
+        parts = {name: part for name, part in wanted.items() if "left_out" not in rows[name]}
+        measure(parts, options, arguments.rounds, rows, lambda: keep(figures, path))
+    keep(figures, path)
+    print(to_markdown(figures), "" if path is None else path, sep="\n")
 
 
 def parse() -> argparse.Namespace:
@@ -116,6 +114,13 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def keep(figures: dict[str, Any], path: Path | None) -> None:
+    """Write the report as it is."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
 def count(part: Part, options: Options) -> dict[str, Any]:
     """Operations per picture (two for a multiply-add) of matrix products, convolutions and attention; nothing is computed."""
     try:
@@ -127,8 +132,10 @@ def count(part: Part, options: Options) -> dict[str, Any]:
     return {"gflop": counter.get_total_flops() / pictures / 1e9}
 
 
-def measure(parts: dict[str, Part], options: Options, rounds: int, rows: dict[str, dict[str, Any]]) -> None:
-    """Add the medians of wall and processor time per picture to `rows`."""
+def measure(
+    parts: dict[str, Part], options: Options, rounds: int, rows: dict[str, dict[str, Any]], after_each: Callable[[], None]
+) -> None:
+    """Add the medians of wall and processor time per picture to `rows`, anew after every part of every round."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in parts}
     for number in range(rounds):
         for name, part in parts.items():
@@ -141,11 +148,11 @@ def measure(parts: dict[str, Part], options: Options, rounds: int, rows: dict[st
             del run
             gc.collect()
             times[name].append(took)
+            wall, processor = zip(*times[name], strict=True)
+            rows[name] |= {"wall_ms": 1000 * statistics.median(wall), "processor_ms": 1000 * statistics.median(processor)}
+            rows[name] |= {"rounds": len(wall), "processor_ms_all": [round(1000 * one, 2) for one in processor]}
+            after_each()
             print(f"round {number + 1}: {name} {1000 * took[0]:.1f} ms a picture, {1000 * took[1]:.1f} of processors", flush=True)
-    for name, found in times.items():
-        wall, processor = zip(*found, strict=True)
-        rows[name] |= {"wall_ms": 1000 * statistics.median(wall), "processor_ms": 1000 * statistics.median(processor)}
-        rows[name] |= {"rounds": rounds, "processor_ms_all": [round(1000 * one, 2) for one in processor]}
 
 
 def to_markdown(figures: dict[str, Any]) -> str:
@@ -345,9 +352,13 @@ PARTS = {
     "paper-decoder": Part(kind="decoder", what="the published method, /64 in space, /4 in time", make=our_decoder(paper())),
     "wan-vae": Part(kind="decoder", what="Wan 2.1, /8 in space, /4 in time", make=wan_vae),
     "ltx-vae": Part(kind="decoder", what="LTX-Video, /32 in space, /8 in time", make=ltx_vae),
-    "lite-generator": Part(kind="generator", what="a block at the longest cache, 4 steps", make=our_generator(lite())),
+    "lite-generator": Part(
+        kind="generator", what=f"a block at the longest cache, {lite().sampling.num_steps} steps", make=our_generator(lite())
+    ),
     "paper-generator": Part(
-        kind="generator", what="a block at the longest cache, 12 steps of 3 branches", make=our_generator(paper())
+        kind="generator",
+        what=f"a block at the longest cache, {paper().sampling.num_steps} steps of 3 branches",
+        make=our_generator(paper()),
     ),
     "sd15-unet": Part(
         kind="generator",
