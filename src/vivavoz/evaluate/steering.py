@@ -1,7 +1,7 @@
 """Whether the face does as it is told: commanded head pose and gaze against what is found in the pictures.
 
 While a person speaks, every control in turn swings once to both sides and then jumps; the others are held ahead. The
-animator's own pictures, told the same and measured the same way, show how good the ruler is.
+animator's own pictures of somebody who speaks, told the same and measured the same way, show how good the ruler is.
 
 Legend: F pictures.
 """
@@ -18,16 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivavoz.data.gaze import gaze_angles
-from vivavoz.data.motion import Motion
+from vivavoz.data.motion import COLUMN, MOTION, Motion
 from vivavoz.data.rig import Rig
 from vivavoz.data.rig_labels import in_units
 from vivavoz.data.video.measure import face_labels, measure_heads
+from vivavoz.data.visemes import LIPS
 from vivavoz.engine.controls import ControlTrack, StreamControls
 from vivavoz.engine.model import Model
 from vivavoz.evaluate.faces import FindLandmarks, follow_face
 from vivavoz.evaluate.kept import Keep, keep_nothing
 from vivavoz.evaluate.material import HeldPortrait, Material, pick
 from vivavoz.evaluate.metrics import best_lag, pearson
+from vivavoz.evaluate.mouth import openings_of, without_lips
 from vivavoz.evaluate.speaking import speak
 from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
 
@@ -100,9 +102,10 @@ def evaluate_steering(
         progress(f"steering: {i + 1}/{count} portraits")
     ruler: tuple[Obedience, ...] = ()
     if config.ruler:
-        some = commands[:: config.ruler_every_frames]
-        performed = keep("ruler", _Angles, partial(_perform, material.portraits[0], some, config.size, find))
-        ruler = obey(some, [performed.rad], step_frames=config.ruler_every_frames)
+        step = config.ruler_every_frames
+        lips = np.resize(material.speeches[0].motion, (len(commands), len(MOTION)))
+        perform = partial(_perform, material.portraits[0], commands[::step], lips[::step], config.size, find)
+        ruler = obey(commands[::step], [keep("ruler", _Angles, perform).rad], step_frames=step)
     return SteeringResult(num_portraits=count, model=obey(commands, [one.rad for one in measured]), ruler=ruler)
 
 
@@ -126,9 +129,15 @@ def _steer(
     return _Angles(rad=measure_angles(follow_face(spoken.images, find)))
 
 
-def _perform(portrait: HeldPortrait, commands: NDArray[np.float32], size: int | None, find: FindLandmarks) -> _Angles:
+def _perform(
+    portrait: HeldPortrait, commands: NDArray[np.float32], speech: NDArray[np.float32], size: int | None, find: FindLandmarks
+) -> _Angles:
+    """`speech` (F, len(MOTION)) gives the lips."""
     rig = portrait.rig()
-    performed = (rig.render(row, size or 512, flow_size=0).image for row in commanded_motion(rig, commands))
+    motion = commanded_motion(rig, commands)
+    lips = [COLUMN[name] for name in LIPS]
+    motion[:, lips] = speech[:, lips]
+    performed = (rig.render(row, size or 512, flow_size=0).image for row in motion)
     return _Angles(rad=measure_angles(follow_face(performed, find)))
 
 
@@ -157,9 +166,9 @@ def as_wishes(commands: NDArray[np.float32]) -> ControlTrack:
 
 
 def measure_angles(landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Angles in rad, (F, len(CONTROLS)), of landmarks (F, 478, 3) in pixels."""
+    """Angles in rad, (F, len(CONTROLS)), of landmarks (F, 478, 3) in pixels, without what only the lips did."""
     labels = face_labels(landmarks, measure_heads(landmarks))
-    return np.concatenate([labels["head_pose"][:, :2], labels["gaze"]], axis=1)
+    return without_lips(np.concatenate([labels["head_pose"][:, :2], labels["gaze"]], axis=1), openings_of(landmarks))
 
 
 def obey(

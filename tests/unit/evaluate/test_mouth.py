@@ -8,7 +8,15 @@ from tests.unit.evaluate.material import babble, drawn_portrait
 from vivavoz.data.phonemes import Phoneme
 from vivavoz.data.rig_labels import in_units
 from vivavoz.errors import DataError
-from vivavoz.evaluate.mouth import closure_hits, lip_opening, loudness_mouth, measure_openings, score_lips, spoken_frames
+from vivavoz.evaluate.mouth import (
+    closure_hits,
+    lip_opening,
+    loudness_mouth,
+    measure_openings,
+    score_lips,
+    spoken_frames,
+    without_lips,
+)
 
 
 @pytest.mark.parametrize("pose", [{}, {"yaw": 9.0, "pitch": -5.0, "roll": 6.0}])
@@ -77,3 +85,15 @@ def test_scores_of_the_truth_itself():
     assert math.isnan(still.r)
     assert still.deviation_speech == 0
     assert math.isnan(still.deviation_silence)
+
+
+def test_what_a_face_finder_takes_from_the_lips_is_given_back():
+    rng = np.random.default_rng(0)
+    times_s = np.arange(200) / 25
+    true = np.stack([np.sin(2 * np.pi * times_s / period_s) for period_s in (1.1, 1.7, 2.3, 2.9, 3.7, 4.3)], axis=1)
+    opening = 0.05 * np.abs(np.sin(2 * np.pi * 2.5 * times_s)) * rng.uniform(0.5, 1, 200)
+    leaks = np.array([0, 30.0, -3.0, 0, 8.0, 0])
+    cleaned = without_lips((true + opening[:, None] * leaks).astype(np.float32), opening)
+    around = cleaned - cleaned.mean(axis=0), true - true.mean(axis=0)
+    np.testing.assert_allclose(*around, atol=0.15)
+    np.testing.assert_array_equal(without_lips(true.astype(np.float32), np.zeros(200)), true.astype(np.float32))

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from vivavoz.data.head_pose import HeadFit, angles
 from vivavoz.data.video.measure import measure_heads
 from vivavoz.errors import DataError
-from vivavoz.evaluate.mouth import openings_of
+from vivavoz.evaluate.mouth import openings_of, without_lips
 from vivavoz.evaluate.videos.clips import TalkingClip
 from vivavoz.evaluate.videos.judge_file import load_judge, save_judge
 from vivavoz.evaluate.videos.sync import mel_frames
@@ -131,17 +131,6 @@ def pose_track(clip: TalkingClip) -> NDArray[np.float32]:
     """
     points = clip.points()
     return without_lips(pose_figures(measure_heads(points)), openings_of(points))
-
-
-def without_lips(figures: NDArray[np.float32], opening: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Figures (T, P) without what follows the lips' opening (T,) from one picture to the next.
-
-    MediaPipe's heads look up as the jaw goes down, though the head rests: by some 26 degrees per face height of opening, which is
-    more than most nods. A judge that saw this would judge lips.
-    """
-    steps = np.diff(opening)
-    follows = steps @ np.diff(figures, axis=0) / max(float(steps @ steps), 1e-9)
-    return (figures - (opening - opening.mean())[:, None] * follows).astype(np.float32)
 
 
 def pose_figures(heads: Sequence[HeadFit]) -> NDArray[np.float32]:

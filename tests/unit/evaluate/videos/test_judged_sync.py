@@ -71,18 +71,6 @@ def test_poses_are_angles_places_and_size():
     np.testing.assert_allclose(track[:, 5], 0, atol=0.25)
 
 
-def test_what_a_face_finder_takes_from_the_lips_is_given_back():
-    rng = np.random.default_rng(0)
-    times_s = np.arange(200) / 25
-    true = np.stack([np.sin(2 * np.pi * times_s / period_s) for period_s in (1.1, 1.7, 2.3, 2.9, 3.7, 4.3)], axis=1)
-    opening = 0.05 * np.abs(np.sin(2 * np.pi * 2.5 * times_s)) * rng.uniform(0.5, 1, 200)
-    leaks = np.array([0, 30.0, -3.0, 0, 8.0, 0])
-    cleaned = capp.without_lips((true + opening[:, None] * leaks).astype(np.float32), opening)
-    around = cleaned - cleaned.mean(axis=0), true - true.mean(axis=0)
-    np.testing.assert_allclose(*around, atol=0.15)
-    np.testing.assert_array_equal(capp.without_lips(true.astype(np.float32), np.zeros(200)), true.astype(np.float32))
-
-
 def test_a_scorer_learns_what_belongs_together():
     config = ContrastConfig(minutes=1000, max_steps=60, clips_per_batch=8, windows_per_clip=4, learning_rate=2e-3)
     scorer = train_sync(toy(24, 60), config)
