@@ -60,6 +60,8 @@ class PerformanceConfig:
     """Silence longer than this is a pause of speech, no longer part of it."""
     pause_state: State = State.IDLE
     """What the person does in pauses, where not told for every picture."""
+    tilt_deg: float = 4.0
+    """How far the head leans to the right while listening, give or take: always to one side, for the state alone to tell it."""
     turn_deg: float = 0.0
     """Largest of the turns to one side and back that come now and then, oftener while idle; 0 for none."""
 
@@ -270,18 +272,19 @@ def _body(rng: np.random.Generator, num_frames: int, pauses_s: Sequence[float]) 
 
 
 def _attend(rng: np.random.Generator, motion: Tracks, states: npt.NDArray[np.uint8], config: PerformanceConfig) -> None:
-    """What the states add, in place, fading into the next: a listener inclines the head, an idler breathes deep; turns."""
+    """What the states add, in place, fading into the next: a listener leans the head, an idler breathes deep; turns."""
     from scipy.ndimage import gaussian_filter1d
 
     listening, idle = (
-        gaussian_filter1d((states == state).astype(np.float64), 0.3 * FRAME_RATE, mode="nearest")
+        gaussian_filter1d((states == state).astype(np.float64), 0.15 * FRAME_RATE, mode="nearest")
         for state in (State.LISTENING, State.IDLE)
     )
-    tilt_deg, interest = 2.5 * rng.standard_normal(), 0.1 + 0.1 * drift(rng, len(states), 0.7)
+    tilt_deg = config.tilt_deg + 1.2 * rng.standard_normal()
+    interest = 0.2 + 0.1 * drift(rng, len(states), 0.7)
     if listening.any():
         motion["roll"] = soft_limit(motion["roll"] + tilt_deg * listening, config.roll_limit_deg)
         motion["brow"] = soft_limit(motion["brow"] + interest * listening, 1.0)
-        motion["smile"] = soft_limit(motion["smile"] + 0.12 * listening, 1.0)
+        motion["smile"] = soft_limit(motion["smile"] + 0.2 * listening, 1.0)
     motion["breath"] = motion["breath"] * (1.0 + 0.35 * idle)
     if config.turn_deg > 0:
         head, gaze = turns(rng, _TURNS_HZ[states], highest=config.turn_deg)

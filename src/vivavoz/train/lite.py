@@ -35,7 +35,7 @@ from vivavoz.train.filmed_clips import FilmedClips, FilmedWindows, MixedClips
 from vivavoz.train.generator_training import FrameWishes, GeneratorObjective, Take, hear
 from vivavoz.train.perceptual import Perceptual
 from vivavoz.train.phases import Phases
-from vivavoz.train.recipes import LiteRecipe
+from vivavoz.train.recipes import LiteRecipe, basis_labels
 from vivavoz.train.run_folder import Trained, begin_run
 from vivavoz.train.vae_training import VAEObjective
 from vivavoz.vae.vae import VAE
@@ -206,6 +206,9 @@ def _train_vae(
         phases.finish(name, loop, part="vae", module=vae)
         if number == 1:
             _train_e2(vae, animated(recipe.encoder_clips), recipe, phases, report)
+    for label, gain in recipe.basis_gains.items():
+        assert vae.bases is not None
+        vae.bases.amplify(basis_labels(recipe.preset).index(label), gain)
 
 
 def _train_e2(

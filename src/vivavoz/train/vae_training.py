@@ -47,6 +47,8 @@ class VAETraining:
     """The encoder learns from every n-th batch, and from those it takes part in jointly; 0: from these alone."""
     freeze_e1: bool = False
     """Leave E1 as it is, where E2 learns from features of it at the same time."""
+    bases_alone: bool = False
+    """Train the warp's bases only, as the rest is: cheap, and nothing else is forgotten."""
     mouth_weight: float = 12.0
     eye_weight: float = 5.0
     iris_weight: float = 30.0
@@ -187,7 +189,13 @@ class VAEObjective(Objective[Clips | FilmedClips]):
     def __init__(self, vae: VAE, settings: VAETraining, perceptual: Perceptual | None = None) -> None:
         super().__init__()
         self.vae, self.settings, self.perceptual = vae, settings, perceptual
-        vae.encoder.e1.requires_grad_(not settings.freeze_e1)
+        vae.requires_grad_(not settings.bases_alone)
+        if settings.bases_alone:
+            if vae.bases is None:
+                raise ConfigError("bases_alone: this VAE has no bases; name some codes in warp.basis_codes, or train it whole")
+            vae.bases.requires_grad_(True)
+        else:
+            vae.encoder.e1.requires_grad_(not settings.freeze_e1)
         if vae.encoder.face_map is not None:  # it has learnt what it can learn; pixels would make it forget
             vae.encoder.face_map.requires_grad_(False)
         self.latents = LabelLatents(len(LABELS), vae.config.latent_channels)

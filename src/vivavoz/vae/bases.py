@@ -50,6 +50,12 @@ class MotionBases(nn.Module):
         found: Tensor = self.conv_out(F.silu(self.norm_out(x)))
         return torch.cat([found, found], dim=1)
 
+    @torch.no_grad()
+    def amplify(self, basis: int, gain: float) -> None:
+        """Let the basis of that number, of K, move everything `gain` times as far."""
+        for weights in self.conv_out.parameters():
+            weights[2 * basis : 2 * basis + 2] *= gain
+
     def forward(self, bases: Tensor, amounts: Tensor) -> Tensor:
         """Of each basis as much as `amounts` (R, K, T) says: a field for every frame, (R, 2, T, h, w).
 

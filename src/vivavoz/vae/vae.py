@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vivavoz.errors import ConfigError
 from vivavoz.nn.stream import StreamState
 from vivavoz.timing import FRAMES_PER_LATENT
-from vivavoz.vae.bases import amounts_of
+from vivavoz.vae.bases import MotionBases, amounts_of
 from vivavoz.vae.config import VAEConfig
 from vivavoz.vae.decoder import Decoder1, Decoder1State, Decoder2, Decoder2State
 from vivavoz.vae.encoder import Encoder, EncoderState, Posterior
@@ -122,6 +122,11 @@ class VAE(nn.Module):
         self.face_in = nn.Conv2d(config.face_map_channels[3], config.feature_channels, 1) if config.face_map_channels else None
         self.fusion = ReferenceFusion(config)
         self.head: Decoder2 | ReferenceWarp = Decoder2(config) if config.warp is None else ReferenceWarp(config)
+
+    @property
+    def bases(self) -> MotionBases | None:
+        """What the warp moves small parts along, where it has any."""
+        return self.head.bases if isinstance(self.head, ReferenceWarp) else None
 
     # Encoding
 

@@ -194,6 +194,19 @@ def test_a_listener_looks_at_the_other_and_an_idler_does_not() -> None:
     assert away(State.LISTENING) < 0.1 < away(State.IDLE)
 
 
+def test_a_listener_leans_the_head_and_an_idler_does_not() -> None:
+    silence = np.full(RATE_HZ * 8, 1e-5, np.float32)
+
+    def leans_deg(state: State) -> list[float]:
+        config = PerformanceConfig(pause_state=state)
+        return [float(perform(silence, seed=seed, phonemes=[], config=config).motion[:, ROLL].mean()) for seed in range(40)]
+
+    # By the same chances otherwise, so that the state alone tells the two apart.
+    further = np.array(leans_deg(State.LISTENING)) - leans_deg(State.IDLE)
+    assert 2.0 < further.mean() < 4.0
+    assert (further > 0).mean() > 0.9
+
+
 def test_turns_are_large_slow_and_rare_and_come_only_when_asked_for() -> None:
     silence = np.full(RATE_HZ * 120, 1e-5, np.float32)
     calm, lively = (perform(silence, seed=2, phonemes=[], config=PerformanceConfig(turn_deg=deg)).motion for deg in (0.0, 13.0))

@@ -13,7 +13,7 @@ from vivavoz.audio.features import AudioFeatures
 from vivavoz.data.corpus import Prepared, Reader
 from vivavoz.data.motion import COLUMN, MOTION
 from vivavoz.data.rig import Rig
-from vivavoz.data.rig_labels import in_units
+from vivavoz.data.rig_labels import LABELS, in_units
 from vivavoz.data.shards.archive import write_shard
 from vivavoz.data.shards.manifest import Manifest
 from vivavoz.engine.model import Model
@@ -83,6 +83,17 @@ def test_a_run_leaves_weights_that_are_those_of_its_last_checkpoints(material):
         check_pictures(out / phase, sheets, 3)
     # The perceptual term is there under its own name wherever pixels count.
     assert [perceptual.name in read_log(out / phase)[0] for phase in PHASES] == [False, True, False, False, False, False]
+
+
+def test_bases_are_amplified_once_however_often_a_run_goes_on(material):
+    out, recipe = material[2], replace(small_recipe(), basis_gains={LABELS[2]: 3.0})
+    for _ in range(2):
+        bases = load(train_lite(*material, recipe)).vae.state_dict()["head.bases.conv_out.weight"]
+    learnt = Model.initialised(small_preset(), 1)
+    load_part(out / "vae-2", "vae", learnt.vae)
+    expected = learnt.vae.state_dict()["head.bases.conv_out.weight"] * torch.tensor([1, 1, 3, 3])[:, None, None, None]
+    torch.testing.assert_close(bases, expected, rtol=2**-8, atol=1e-30)
+    assert expected.abs().max() > 0
 
 
 def test_a_run_learns_from_filmed_people_where_there_are_any(material, tmp_path):

@@ -1,10 +1,11 @@
 import json
+from dataclasses import replace
 
 import pytest
 
 from vivavoz.config_json import from_plain, to_plain
 from vivavoz.errors import ConfigError
-from vivavoz.train.recipes import LiteRecipe, lite_recipe
+from vivavoz.train.recipes import LiteRecipe, basis_labels, lite_recipe
 
 
 def test_the_phases_share_the_budget():
@@ -36,6 +37,13 @@ def test_clips_differ_from_phase_to_phase():
 def test_a_recipe_survives_json():
     recipe = lite_recipe(minutes=7)
     assert from_plain(LiteRecipe, json.loads(json.dumps(to_plain(recipe))), "recipe") == recipe
+
+
+def test_only_what_has_a_basis_can_be_amplified():
+    recipe = lite_recipe()
+    assert set(recipe.basis_gains) <= set(basis_labels(recipe.preset))
+    with pytest.raises(ConfigError, match="basis_gains has yaw, expected labels with a basis"):
+        replace(recipe, basis_gains={"yaw": 2.0})
 
 
 @pytest.mark.parametrize("minutes", [0, -1, float("nan"), float("inf")])

@@ -159,6 +159,16 @@ def test_a_run_trains_all_or_leaves_e1(tmp_path):
     assert all(math.isfinite(value) for value in last.values())
 
 
+def test_bases_can_learn_alone(tmp_path):
+    before = {name: weight.clone() for name, weight in vae().state_dict().items()}
+    found = changed(trained(vae(), tmp_path / "run", bases_alone=True, pixel_weight=0.0), before)
+    assert found
+    assert all(name.startswith("head.bases.") for name in found)
+    without = VAE(replace(vae().config, warp=replace(vae().config.warp, basis_codes=())))
+    with pytest.raises(ConfigError, match="has no bases"):
+        VAEObjective(without, VAETraining(loop=LoopConfig(num_steps=1), bases_alone=True))
+
+
 def test_clips_without_references_need_pixels(tmp_path):
     settings = VAETraining(loop=LoopConfig(num_steps=1), pixel_weight=0.0)
     with pytest.raises(TrainingError, match="nothing to learn"):

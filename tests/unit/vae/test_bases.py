@@ -20,6 +20,16 @@ def test_untrained_bases_move_nothing() -> None:
     assert bases.read(torch.randn(2, 6, 8, 8)).abs().max() == 0
 
 
+def test_an_amplified_basis_moves_further_and_the_others_as_far_as_before() -> None:
+    torch.manual_seed(0)
+    bases, seen = MotionBases(6, 3), torch.randn(2, 6, 8, 8)
+    torch.nn.init.normal_(bases.conv_out.weight)
+    before = bases.read(seen).unflatten(1, (2, 3, 2))  # sides, codes, x and y
+    bases.amplify(1, 2.5)
+    after = before * torch.tensor([1, 2.5, 1])[:, None, None, None]
+    torch.testing.assert_close(bases.read(seen).unflatten(1, (2, 3, 2)), after, rtol=1e-3, atol=1e-4)
+
+
 def test_frames_take_as_much_of_each_basis_as_their_amounts_say() -> None:
     bases = torch.randn(1, 8, 3, 5, generator=torch.Generator().manual_seed(0))
     amounts = torch.tensor([[[1.0, 0.0], [0.0, -2.0]]])
