@@ -33,7 +33,11 @@ JOBS = (
 
 
 def work(job, folder, *, notes=None, calm=False):
-    """`notes`: a folder for a file a task, with a line for each try. `calm`: nobody is killed."""
+    """`notes`: a folder for a file a task, with a line for each try. `calm`: nobody is killed.
+
+    Who kills all does so at every try: a first one may have been ended, before it came to that, with the pool of one who kills
+    itself.
+    """
     tries = 0
     if notes is not None:
         note = Path(notes) / job.name
@@ -50,11 +54,12 @@ def work(job, folder, *, notes=None, calm=False):
     def clips():
         for index in range(job.num_clips):
             yield make_clip(f"{job.name}-{index}", identity=job.name, num_frames=1)
-            if not calm and (tries == 1 or job.does == "always dies"):
-                if job.does in ("kills itself", "always dies"):
-                    os.kill(os.getpid(), signal.SIGKILL)
-                if job.does == "kills all":
-                    os.killpg(0, signal.SIGKILL)
+            if calm:
+                continue
+            if job.does == "always dies" or (job.does == "kills itself" and tries == 1):
+                os.kill(os.getpid(), signal.SIGKILL)
+            if job.does == "kills all":
+                os.killpg(0, signal.SIGKILL)
 
     return TaskResult(shard=write_shard(shard_url(folder, job), clips()))
 
@@ -69,5 +74,6 @@ def where():
 
 
 if __name__ == "__main__":
-    _, target, note_folder, processes = sys.argv
-    run_tasks(JOBS, partial(work, folder=target, notes=note_folder), target, num_processes=int(processes))
+    _, target, note_folder, processes, mood = sys.argv
+    do = partial(work, folder=target, notes=note_folder, calm=mood == "calm")
+    run_tasks(JOBS, do, target, num_processes=int(processes))

@@ -53,11 +53,11 @@ def test_a_run_killed_with_all_its_processes_ends_the_same_when_started_again(un
     folder, notes = tmp_path / "corpus", tmp_path / "notes"
     notes.mkdir()
     command = [sys.executable, "-m", "tests.unit.data.task_material", str(folder), str(notes), "2"]
-    killed = subprocess.run(command, start_new_session=True, check=False)
+    killed = subprocess.run([*command, "rough"], start_new_session=True, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert not (folder / MANIFEST).exists()
     assert list(folder.glob(".e.tar.*.part")), "it was killed while it wrote"
-    again = subprocess.run(command, start_new_session=True, check=False)
+    again = subprocess.run([*command, "calm"], start_new_session=True, check=False)
     assert again.returncode == 0
     assert (folder / MANIFEST).read_bytes() == (undisturbed / MANIFEST).read_bytes()
     assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in undisturbed.iterdir())
