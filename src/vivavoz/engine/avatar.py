@@ -117,6 +117,7 @@ def make_avatar(model: Model, images: Portrait | Sequence[Portrait], crop: CropM
             _to_video_range(pictures, model.device).to(model.dtype),
             # The warp copies these pixels to the screen: they keep their precision.
             photos=_to_video_range([crop.image for crop in crops], model.device),
+            at_rest=True,
         )
     return Avatar(model=model, references=references, crops=crops, size=output_size)
 

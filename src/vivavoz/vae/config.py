@@ -29,6 +29,10 @@ class VAEConfig:
     frame_codes: int = 0
     """Beyond the paper: encode and decode every picture by itself, as so many numbers at each place of the latent, of which a
     fixed transform makes latents (docs/adr/0007-frame-codes.md). 0: as in the paper, convolutions merge four pictures."""
+    resting_codes: tuple[tuple[int, float, float], ...] = ()
+    """Beyond the paper: frame codes of portraits that are taken as usual rather than as read (`VAE.at_rest`): code, usual value, and
+    the error of a reading, of which only what exceeds it is believed. What differs little from portrait to portrait is read off a
+    stranger's worse than it is guessed."""
     encoder1_channels: tuple[int, int, int, int] = (128, 256, 512, 1024)
     """Widths of E1's stages at 1, 1/2, 1/4, 1/8 of the picture's side; each ends in a halving."""
     encoder1_blocks: tuple[int, int, int, int] = (2, 2, 2, 2)
@@ -73,6 +77,11 @@ class VAEConfig:
         if not 0 <= self.frame_codes <= self.latent_channels:
             raise ConfigError(
                 f"frame_codes is {self.frame_codes}, expected 0 to {self.latent_channels}, the channels of a latent: change one"
+            )
+        if any(not 0 <= code < self.frame_codes or error < 0 for code, _, error in self.resting_codes):
+            raise ConfigError(
+                f"resting_codes is {self.resting_codes}, with {self.frame_codes} frame_codes; expected codes that count from 0, "
+                "each with its usual value and an error of at least 0: change one"
             )
         if self.feature_channels % self.fusion_head_dim:
             raise ConfigError(
@@ -139,10 +148,25 @@ def paper_vae_config() -> VAEConfig:
     return VAEConfig()
 
 
+_RESTING_LABELS = (
+    (0, -0.76, 1.9),  # opening
+    (2, -0.6, 0.92),  # pucker
+    (3, -0.4, 0.24),  # press
+    (4, -0.25, 0.26),  # lower_in
+    (5, -0.6, 0.46),  # upper_raise
+    (6, -0.4, 0.56),  # tongue
+    (20, 0.0, 2.2),  # breath
+    (21, 0.0, 0.58),  # light
+)
+"""Labels of the animator's (`vivavoz.data.rig_labels`) as portraits have them: those that are 0 in a face that nothing moves, and
+the opening of the lips as it is on average. The last number of each is twice the error (RMS) of reading it off 20 strangers."""
+
+
 def lite_vae_config() -> VAEConfig:
     """The embedded size: sees 192 x 192, and warps references of any size (512 x 512 as shipped)."""
     return VAEConfig(
         frame_codes=22,
+        resting_codes=_RESTING_LABELS,
         encoder1_channels=(8, 32, 64, 64),
         encoder1_blocks=(0, 0, 1, 1),
         feature_channels=128,

@@ -12,6 +12,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from vivavoz.errors import ConfigError
 from vivavoz.nn.stream import StreamState
@@ -180,14 +181,33 @@ class VAE(nn.Module):
         state.is_start = state.is_start and usable == 0
         return video[:, :, :usable]
 
+    def at_rest(self, latents: Tensor) -> Tensor:
+        """References as the encoder read them, (B, M, C_z, h, w), for a person whose first one shows a face at rest.
+
+        Of the codes that the configuration calls resting, the first reference gets the usual value, or what its reading goes
+        beyond that by more than a reading's error; the others are moved along, as readings of one person err alike.
+        """
+        latents = latents.clone()
+        for code, usual, error in self.config.resting_codes:  # a single picture's latent has its codes for channels
+            read = latents[:, :1, code]
+            latents[:, :, code] += usual + functional.softshrink(read - usual, error) - read
+        return latents
+
     def encode_references(
-        self, pictures: Tensor, photos: Tensor | None = None, mask: Tensor | None = None, latents: Tensor | None = None
+        self,
+        pictures: Tensor,
+        photos: Tensor | None = None,
+        mask: Tensor | None = None,
+        latents: Tensor | None = None,
+        *,
+        at_rest: bool = False,
     ) -> References:
         """Reference pictures (B, M, 3, H, W) in [-1, 1], M >= 0, -> what decoding and generating need of them.
 
         `photos` (B, M, 3, H', W') are the same pictures as finely as they are to be shown, for the reference warp (default: the
         pictures themselves). `mask` (B, M) is False for pictures that are only padding. `latents` (B, M, C_z, H/64, W/64) replace
-        the encoder's own, where training knows better ones.
+        the encoder's own, where training knows better ones; `at_rest` corrects the encoder's own by `at_rest`, where a generator
+        writes what is decoded: what the encoder writes is decoded best beside what it wrote of the references.
         """
         b, m, _, h, w = pictures.shape
         check_size(h, w)
@@ -199,6 +219,8 @@ class VAE(nn.Module):
         if latents is None:
             codes = self.encoder.encode_features(seen.levels[-1], None if seen.face is None else seen.face.places)
             latents = torch.unflatten(self._packed(codes).mean.squeeze(2), 0, (b, m))
+            if at_rest:
+                latents = self.at_rest(latents)
         coarse = seen.levels[-1]
         if self.face_in is not None and seen.face is not None:
             coarse = coarse + self.face_in(seen.face.coarse)

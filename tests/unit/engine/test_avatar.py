@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,17 @@ def test_each_portrait_is_encoded_on_its_own() -> None:
     second = tiny_model().avatar(portrait(1), crop="none").references
     assert both.latents.shape == (1, 2, 8, 1, 1)
     assert torch.allclose(both.latents[:, 1:], second.latents, atol=1e-5)
+
+
+def test_a_portrait_shows_a_face_at_rest() -> None:
+    preset = tiny(warp=True)
+    trusting = lively_model(preset)
+    wary = lively_model(replace(preset, vae=replace(preset.vae, resting_codes=((1, 0.3, 100.0),))))
+    read = trusting.avatar(portrait(), crop="none").references.latents
+    rested = wary.avatar(portrait(), crop="none").references.latents
+    assert torch.allclose(rested[:, :, 1], torch.tensor(0.3))
+    assert not torch.allclose(read[:, :, 1], torch.tensor(0.3))
+    assert torch.equal(rested[:, :, [0, 2]], read[:, :, [0, 2]])
 
 
 def test_the_warp_keeps_photographs_finer_than_the_vae_sees() -> None:

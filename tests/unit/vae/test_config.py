@@ -32,6 +32,8 @@ def test_paper_size_uses_nothing_beyond_the_paper() -> None:
         ({"decoder2_channels": (16, 8, 8, 1)}, "decoder cannot go from 8 to 1"),
         ({"decoder1_channels": (16, 10)}, "decoder cannot go from 16 to 10"),
         ({"references": False, "warp": WarpConfig()}, "warp needs references"),
+        ({"resting_codes": ((0, 0.0, 1.0),)}, "resting_codes is .*, with 0 frame_codes"),
+        ({"frame_codes": 3, "resting_codes": ((0, 0.0, -1.0),)}, "an error of at least 0"),
     ],
 )
 def test_sizes_that_cannot_work_are_refused(change: dict, says: str) -> None:

@@ -73,6 +73,34 @@ def test_a_reference_is_encoded_as_a_single_frame() -> None:
 
 
 @torch.no_grad()
+def test_a_face_at_rest_has_its_usual_codes_unless_a_reading_is_far_off() -> None:
+    vae = make_vae(replace(CONFIGS["warp"], resting_codes=((0, -1.0, 0.5), (2, 0.0, 0.2))))
+    read = torch.zeros(2, 2, 8, 1, 1)
+    read[:, :, :3, 0, 0] = torch.tensor([[[-0.6, 5.0, -0.1], [0.9, 6.0, 0.4]], [[2.0, 7.0, -0.9], [1.5, 8.0, -0.9]]])
+    rested = vae.at_rest(read)
+    # Within the error of the usual; the person's other picture stays as far from it as it was read.
+    torch.testing.assert_close(rested[0, :, 0, 0, 0], torch.tensor([-1.0, 0.5]))
+    torch.testing.assert_close(rested[0, :, 2, 0, 0], torch.tensor([0.0, 0.5]))
+    # Beyond it, by so much.
+    torch.testing.assert_close(rested[1, :, 0, 0, 0], torch.tensor([1.5, 1.0]))
+    torch.testing.assert_close(rested[1, :, 2, 0, 0], torch.tensor([-0.7, -0.7]))
+    assert torch.equal(rested[:, :, [1, *range(3, 8)]], read[:, :, [1, *range(3, 8)]])
+    assert float(read[0, 0, 0]) == pytest.approx(-0.6), "what was read is left alone"
+
+
+@torch.no_grad()
+def test_references_are_at_rest_only_where_that_is_said() -> None:
+    vae, pictures = make_vae(replace(CONFIGS["warp"], resting_codes=((0, -1.0, 0.5),))), portraits(1, 2)
+    as_read, at_rest = vae.encode_references(pictures), vae.encode_references(pictures, at_rest=True)
+    assert torch.equal(at_rest.latents, vae.at_rest(as_read.latents))
+    assert not torch.equal(at_rest.latents, as_read.latents)
+    told = vae.encode_references(pictures, latents=as_read.latents, at_rest=True)
+    assert torch.equal(told.latents, as_read.latents), "what is known needs no correction"
+    z = at_rest.latents[:, 0, :, None]
+    torch.testing.assert_close(vae.warp_fields(z, at_rest).flow[:, 0], torch.zeros(1, 2, 1, 32, 32), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
 def test_future_frames_never_change_earlier_latents() -> None:
     vae, clip = make_vae(CONFIGS["paint"]), video(1, 13)
     before = vae.encode(clip)

@@ -137,10 +137,12 @@ def _score(model: Model, read: Callable[[], TalkingClip], num_references: int, j
 
 
 def _references(model: Model, clip: TalkingClip, count: int) -> References:
-    if count:
-        return model.avatar(references_of(clip, count), crop="none").references
     size = model.preset.working_size
-    return model.vae.encode_references(torch.zeros(1, 0, 3, size, size, device=model.device, dtype=model.dtype))
+    if not count:
+        return model.vae.encode_references(torch.zeros(1, 0, 3, size, size, device=model.device, dtype=model.dtype))
+    photos = references_of(clip, count)
+    seen = to_video(np.stack([resize(photo, size) for photo in photos])).transpose(1, 2).to(model.device, model.dtype)
+    return model.vae.encode_references(seen, to_video(np.stack(photos)).transpose(1, 2).to(model.device))
 
 
 def _counts(run: ReconstructionRun, model: Model) -> tuple[int, ...]:
