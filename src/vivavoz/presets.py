@@ -125,7 +125,7 @@ def lite() -> Preset:
         name="lite",
         vae=lite_vae_config(),
         generator=lite_generator_config(),
-        audio=AudioEncoderConfig(channels=(8, 16, 32, 64), num_features=128),
+        audio=AudioEncoderConfig(channels=(16, 32, 64, 128), num_features=128),
         # A student's, into whom the guidance went; see vivavoz.train.student_recipes.
         sampling=SamplingConfig(num_steps=2, timestep_shift=2.0, guidance_audio=1.0, guidance_reference=1.0),
         working_size=192,

@@ -60,7 +60,7 @@ class PerformanceConfig:
     """Silence longer than this is a pause of speech, no longer part of it."""
     pause_state: State = State.IDLE
     """What the person does in pauses, where not told for every picture."""
-    tilt_deg: float = 4.0
+    tilt_deg: float = 5.5
     """How far the head leans to the right while listening, give or take: always to one side, for the state alone to tell it."""
     turn_deg: float = 0.0
     """Largest of the turns to one side and back that come now and then, oftener while idle; 0 for none."""

@@ -27,7 +27,7 @@ from vivavoz.engine.model import Model
 from vivavoz.engine.weights import save_model
 from vivavoz.errors import DataError
 from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
-from vivavoz.train.audio_training import AudioObjective
+from vivavoz.train.audio_training import AudioObjective, make_readings
 from vivavoz.train.clips import AnimatedClips, ClipConfig, Clips
 from vivavoz.train.encoder_training import EncoderObjective, collect_samples
 from vivavoz.train.face_training import AnimatedFaces, FaceMapObjective
@@ -231,18 +231,16 @@ def _counted(batches: Iterable[Clips], num_batches: int, report: Report | None) 
 
 
 def _train_speech(model: Model, portraits: Portraits, readers: Sequence[Reader], recipe: LiteRecipe, phases: Phases) -> None:
-    trainings = {f"generator-{number}": training for number, training in enumerate(recipe.generator, 1)}
-    takes: list[Take] = []
-    if not (
-        phases.is_done("audio", recipe.audio.loop)
-        and all(phases.is_done(name, training.loop) for name, training in trainings.items())
-    ):
-        takes = make_takes(readers, portraits, model.audio, hours=recipe.hours, seed=recipe.seed, led_share=recipe.led_share)
     if not phases.is_done("audio", recipe.audio.loop):
-        objective = AudioObjective(model.audio.encoder, takes, recipe.audio)
+        readings = make_readings(readers, portraits.rig(0), model.audio, recipe.audio)
+        objective = AudioObjective(model.audio.encoder, readings, recipe.audio)
         phases.train("audio", objective, objective.batches, recipe.audio.loop)
     phases.finish("audio", recipe.audio.loop, part="encoder", module=model.audio.encoder)
-    takes = hear(model.audio.encoder, takes)
+    trainings = {f"generator-{number}": training for number, training in enumerate(recipe.generator, 1)}
+    takes: list[Take] = []
+    if not all(phases.is_done(name, training.loop) for name, training in trainings.items()):
+        takes = make_takes(readers, portraits, model.audio, hours=recipe.hours, seed=recipe.seed, led_share=recipe.led_share)
+        takes = hear(model.audio.encoder, takes)
     for name, training in trainings.items():
         if not phases.is_done(name, training.loop):
             speaking = GeneratorObjective(model.generator, takes, training)
