@@ -240,8 +240,8 @@ class VAE(nn.Module):
             mask=mask,
         )
         if self.config.warp is not None and self.config.warp.anchored:
-            at_rest = (self.warp_fields(latents[:, i].unsqueeze(2), references).flow[:, i] for i in range(m))
-            references = replace(references, anchor=torch.stack(list(at_rest), dim=1))
+            unmoved = (self.warp_fields(latents[:, i].unsqueeze(2), references).flow[:, i] for i in range(m))
+            references = replace(references, anchor=torch.stack(list(unmoved), dim=1))
         return references
 
     # Decoding
