@@ -31,8 +31,8 @@ class VAEConfig:
     fixed transform makes latents (docs/adr/0007-frame-codes.md). 0: as in the paper, convolutions merge four pictures."""
     resting_codes: tuple[tuple[int, float, float], ...] = ()
     """Beyond the paper: frame codes of portraits that are taken as usual rather than as read (`VAE.at_rest`): code, usual value,
-    and the error of a reading, of which only what exceeds it is believed. What differs little from portrait to portrait is read off
-    a stranger's worse than it is guessed."""
+    and the error of a reading, of which only what exceeds it is believed. What differs little from portrait to portrait is read
+    off a stranger's worse than it is guessed."""
     encoder1_channels: tuple[int, int, int, int] = (128, 256, 512, 1024)
     """Widths of E1's stages at 1, 1/2, 1/4, 1/8 of the picture's side; each ends in a halving."""
     encoder1_blocks: tuple[int, int, int, int] = (2, 2, 2, 2)
