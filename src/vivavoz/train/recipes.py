@@ -91,7 +91,7 @@ def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
     write labels from the features of the E1 that this has shaped. The decoder goes on with pixels and more references; then all
     of it works together; at last its bases go on alone, and are amplified. The audio encoder learns to hear lips. The
     generator learns motion on a single place of the latents, which is cheapest and says it all as label latents are alike
-    everywhere, and then gets used to their real size.
+    everywhere, then to shut lips firmly, and at last gets used to the latents' real size.
 
     Raises:
         ConfigError: `minutes` is not a positive number.
@@ -122,11 +122,11 @@ def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
     )
     flows = VAEPhase(
         clips=replace(clips, reference_odds=(0.0, 1.0), deck=replace(deck, seed=1)),
-        training=replace(learning, loop=loop(0.17, 1e-3), pixel_weight=0.0, paint_weight=1.0, freeze_e1=False),
+        training=replace(learning, loop=loop(0.15, 1e-3), pixel_weight=0.0, paint_weight=1.0, freeze_e1=False),
     )
     pixels = VAEPhase(
         clips=replace(clips, reference_odds=(0.03, 0.67, 0.18, 0.12), deck=replace(deck, seed=2)),
-        training=replace(learning, loop=loop(0.14, 8e-4, warmup_steps=50), pixel_weight=0.2),
+        training=replace(learning, loop=loop(0.13, 8e-4, warmup_steps=50), pixel_weight=0.2),
     )
     together = VAEPhase(
         clips=replace(clips, reference_odds=(0.01, 0.67, 0.17, 0.15), deck=replace(deck, seed=3)),
@@ -158,20 +158,21 @@ def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
         ),
     )
     motion = GeneratorTraining(
-        loop=loop(0.16, 1e-3, weight_decay=1e-2, ema_decay=0.99),
+        loop=loop(0.10, 1e-3, weight_decay=1e-2, ema_decay=0.99),
         batch_size=32,
         num_latents=12,
         latent_side=1,
         free_odds=0.3,
         lip_weight=4.0,
         closure_weight=3.0,
-        angle_weight=5.0,
+        angle_weight=6.0,
         timestep_shift=3.0,
         overheard_odds=0.5,
         astray=0.7,
     )
+    firmly = replace(motion, loop=loop(0.04, 8e-4, weight_decay=1e-2, ema_decay=0.99, seed=6), closure_weight=9.0)
     places = replace(
-        motion,
+        firmly,
         loop=loop(0.06, 4e-4, weight_decay=1e-2, warmup_steps=20, ema_decay=0.99, seed=7),
         batch_size=12,
         num_latents=16,
@@ -179,7 +180,7 @@ def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
     )
     return LiteRecipe(
         preset=preset,
-        face=FaceTraining(loop=loop(0.17, 2e-3, weight_decay=1e-2), size=size),
+        face=FaceTraining(loop=loop(0.15, 2e-3, weight_decay=1e-2), size=size),
         vae=(flows, pixels, together, bases),
         basis_gains={
             "gaze_x": 3.0,
@@ -200,6 +201,6 @@ def lite_recipe(minutes: float = 120.0) -> LiteRecipe:
         num_encoder_batches=math.ceil(7.5 * minutes),
         encoder=EncoderTraining(loop=loop(0.08, 2e-3, weight_decay=0.02, warmup_steps=50), batch_size=64),
         hours=minutes / 40,
-        audio=AudioTraining(loop=loop(0.05, 2e-3, weight_decay=1e-2, warmup_steps=1)),
-        generator=(motion, places),
+        audio=AudioTraining(loop=loop(0.12, 2e-3, weight_decay=2e-2, warmup_steps=50, ema_decay=0.99)),
+        generator=(motion, firmly, places),
     )

@@ -72,7 +72,7 @@ def lite_student_recipe(minutes: float = 20.0) -> LabelStudentRecipe:
         num_latents=16,
         latent_side=1,
         free_odds=0.3,
-        angle_weight=4.0,
+        angle_weight=6.0,
         overheard_odds=0.5,
         astray=0.7,
     )
@@ -83,7 +83,7 @@ def lite_student_recipe(minutes: float = 20.0) -> LabelStudentRecipe:
         num_latents=16,
         latent_side=preset.working_size // preset.vae.spatial_factor,
     )
-    return LabelStudentRecipe(distillation=Distillation(), phases=(place, places), hours=minutes / 40)
+    return LabelStudentRecipe(distillation=Distillation(guidance_audio=2.0), phases=(place, places), hours=minutes / 40)
 
 
 def paper_student_recipe() -> LatentStudentRecipe:
