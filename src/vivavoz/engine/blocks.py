@@ -204,8 +204,20 @@ def _denoise(model: Model, runtime: Runtime, rows: Sequence[Conversation]) -> No
         sampling=first.sampling,
         modulations=first.modulations,
     )
-    for row, latents, wish, rng_state in zip(rows, z.split(1), controls, rng_states, strict=True):
+    homing = model.preset.generator.homing
+    for row, latents, wish, rng_state in zip(rows, _homed(z, rows, homing).split(1), controls, rng_states, strict=True):
         row.begun = BlockBegun(z=latents, sampling=first.sampling, controls=wish, rng_state=rng_state)
+
+
+def _homed(z: Tensor, rows: Sequence[Conversation], homing: Sequence[tuple[int, float]]) -> Tensor:
+    """Latents `(B, C, k, H, W)` as near to the rows' first references as `GeneratorConfig.homing` asks, in pictures and past."""
+    if not homing:
+        return z
+    shares = z.new_zeros(z.shape[1])
+    for channel, share in homing:
+        shares[channel] = share
+    home = torch.cat([row.references.latents[:, 0] for row in rows]).to(z)
+    return torch.lerp(z, home.unsqueeze(2).expand_as(z), shares.view(-1, 1, 1, 1))
 
 
 def _decode(model: Model, runtime: Runtime, block: _Block, *, to_the_end: bool = False) -> int:

@@ -31,9 +31,10 @@ class PersonalModel(Model):
         avatar = super().avatar(images, crop, size)
         if len(avatar.crops) != 1:
             return avatar
-        name = hashlib.sha256(avatar.crops[0].image.tobytes()).hexdigest()[:16]
+        usual = avatar if size is None else super().avatar(images, crop)  # what is learnt serves all sizes
+        name = hashlib.sha256(usual.crops[0].image.tobytes()).hexdigest()[:16]
         path = self.folder / f"{name}{AVATAR_SUFFIX}"
         if not path.is_file():
-            personalise(avatar, self.folder / name, self.personal_training, detect=self._detect).save(path)
+            personalise(usual, self.folder / name, self.personal_training, detect=self._detect).save(path)
         learnt = super().avatar(path).references
         return replace(avatar, references=replace(learnt, photos=avatar.references.photos, size=avatar.references.size))

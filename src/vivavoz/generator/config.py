@@ -44,6 +44,9 @@ class GeneratorConfig:
     """Classes of the expression control."""
     control_channels: int = 16
     """Channels of each of the four controls beside a'."""
+    homing: tuple[tuple[int, float], ...] = ()
+    """Beyond the paper: channels of a latent, and by what share (0 to 1) every block brings them nearer to the first reference's
+    (`vivavoz.engine.blocks`). What changes slowly in training's short windows drifts in a stream of minutes; 1 holds it still."""
     angle_gain: float = 1.0
     """What angles of gaze and head pose are multiplied by: most are a tenth of a radian, too little to be learnt from fast."""
 
@@ -54,6 +57,11 @@ class GeneratorConfig:
             raise ConfigError(
                 f"window_latents is {self.window_latents}, expected at least two blocks ({2 * self.block_latents}): "
                 "a full window hands its last block on to the next; enlarge it"
+            )
+        if any(not (0 <= channel < self.latent_channels and 0 <= share <= 1) for channel, share in self.homing):
+            raise ConfigError(
+                f"homing is {self.homing}, with {self.latent_channels} latent channels; expected channels that count from 0, "
+                "each with a share from 0 to 1: change one"
             )
         if self.head_dim < 6 or self.head_dim % 2:
             raise ConfigError(f"head_dim is {self.head_dim}, expected an even number of at least 6: change it")
@@ -83,6 +91,7 @@ def lite_generator_config() -> GeneratorConfig:
         audio_channels=96,
         window_latents=16,
         controls=True,
+        homing=((7, 0.1), (12, 0.1), (13, 0.1), (21, 1.0), (43, 1.0)),  # smile, brows; the light, and its slope
         angle_gain=8.0,
     )
 
@@ -99,4 +108,5 @@ def tiny_generator_config() -> GeneratorConfig:
         window_latents=16,
         controls=True,
         control_channels=4,
+        homing=((1, 0.5),),
     )

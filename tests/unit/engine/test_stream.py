@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from tests.models import images, play, speech, tiniest_avatar
+from tests.models import images, lively_model, play, portrait, speech, tiniest, tiniest_avatar
 from vivavoz.engine.controls import ControlTrack, StreamControls
 from vivavoz.errors import AudioError, ConfigError
+from vivavoz.evaluate.speaking import speak
 from vivavoz.nn.stream import StreamState
 from vivavoz.timing import frames_of_latents
 
@@ -32,6 +34,24 @@ def test_the_seed_decides() -> None:
 def test_the_sound_decides() -> None:
     one, other = (images(play(tiniest_avatar().stream(), speech(4_000, seed))) for seed in (1, 2))
     assert not np.array_equal(one, other)
+
+
+def test_latents_stay_near_their_own_portraits_where_they_would_drift() -> None:
+    preset = tiniest()
+    free, homed = (
+        lively_model(replace(preset, generator=replace(preset.generator, homing=homing)))
+        for homing in ((), ((1, 1.0), (3, 0.25)))
+    )
+    sound = speech(40 * 640)
+    for person in (0, 1):
+        home = homed.avatar(portrait(person), crop="none").references.latents[0, 0, :, None]
+        as_drawn, near = (speak(model, portrait(person), sound, seed=0).latents[0] for model in (free, homed))
+        assert torch.equal(near[1], home[1].expand_as(near[1])), "held still throughout"
+        first = slice(0, 4)  # the first block has no past that could differ
+        torch.testing.assert_close(near[3, first], 0.75 * as_drawn[3, first] + 0.25 * home[3])
+        others = [channel for channel in range(8) if channel not in (1, 3)]
+        assert torch.equal(near[others, first], as_drawn[others, first])
+        assert not torch.equal(near[others, 4:], as_drawn[others, 4:]), "what is shown is what is remembered"
 
 
 def test_formats_of_sound() -> None:

@@ -33,6 +33,9 @@ def test_every_person_is_learnt_once_and_speaks_through_the_other_models_modules
     assert all(torch.equal(*pair) for pair in zip(tensors_of(first.references), tensors_of(again.references), strict=True))
     assert not torch.equal(first.references.latents, fresh.references.latents)
     assert torch.equal(first.references.photos, fresh.references.photos)
+    small = model.avatar(image, "none", 96)
+    assert (small.size, small.references.photos.shape[-1], asked) == (96, 96, [1]), "what is learnt serves all sizes"
+    assert torch.equal(small.references.latents, first.references.latents)
     said = speak(model, image, np.zeros(640 * 9, np.float32), seed=0)
     assert len(said.images) == 9
     assert not np.array_equal(said.images, speak(plain, image, np.zeros(640 * 9, np.float32), seed=0).images)

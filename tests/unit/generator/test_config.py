@@ -37,6 +37,8 @@ def test_paper_is_as_published():
         ({"head_dim": 4}, "head_dim"),
         ({"head_dim": 17}, "head_dim"),
         ({"max_references": 0}, "max_references"),
+        ({"homing": ((64, 0.1),)}, "homing is .*, with 64 latent channels"),
+        ({"homing": ((0, 1.1),)}, "a share from 0 to 1"),
     ],
 )
 def test_impossible_sizes_are_refused(changes, message):
