@@ -172,6 +172,25 @@ def test_latents_and_state_of_a_batch_agree_in_float32(warp: bool) -> None:
         torch.testing.assert_close(batched, one_by_one, rtol=MAX_DIFFERENCE, atol=MAX_DIFFERENCE)
 
 
+def test_rows_of_a_batch_come_home_each_to_its_own_portrait() -> None:
+    preset = tiniest()
+    model = lively_model(replace(preset, generator=replace(preset.generator, homing=((1, 1.0), (3, 0.25)))))
+    people = [model.avatar(portrait(person), crop="none") for person in (0, 1)]
+    sound = speech(30_000)
+    alone = [images(play(person.stream(seed=0), sound)).astype(int) for person in people]
+    assert np.abs(alone[0] - alone[1]).max() > 50
+    batching(model)
+    pool = StreamPool(model, max_streams=2)
+    streams = [pool.open(person, seed=0) for person in people]
+    for stream in streams:
+        stream.push(sound)
+        stream.flush()
+    while pool.step():
+        pass
+    for stream, want in zip(streams, alone, strict=True):
+        assert np.abs(images(stream.take()) - want).max() <= 1
+
+
 def test_rows_that_are_alike_share_their_calls() -> None:
     model = lively_model(tiniest())
     batching(model)

@@ -108,5 +108,4 @@ def tiny_generator_config() -> GeneratorConfig:
         window_latents=16,
         controls=True,
         control_channels=4,
-        homing=((1, 0.5),),
     )

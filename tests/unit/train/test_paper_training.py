@@ -93,6 +93,8 @@ def test_two_processes_with_ddp_and_fsdp_do_what_one_does_in_two_batches(shards,
     ):
         for one, two in zip(losses(whole / phase), losses(tmp_path / found), strict=True):
             assert two == pytest.approx(one, rel=1e-4, abs=1e-8), found
+        first, second, third = (line["norm"] for line in losses(whole / phase))
+        assert abs(second / first - 1) > 1e-2 < abs(third / second - 1), "a step that was left out would show"
     for kind in ("ddp", "fsdp"):
         load(tmp_path / kind / "weights", device="cpu")
 
