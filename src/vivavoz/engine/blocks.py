@@ -20,7 +20,7 @@ from vivavoz.engine.model import Model
 from vivavoz.engine.overlap import Overlap
 from vivavoz.engine.runtime import Runtime
 from vivavoz.flow.noise import gaussian_like
-from vivavoz.generator.conditioning import Controls, group_audio
+from vivavoz.generator.conditioning import CONTROL_NAMES, Controls, group_audio
 from vivavoz.generator.state import GeneratorState
 from vivavoz.nn.stream import join, part_
 from vivavoz.vae.vae import References
@@ -204,20 +204,27 @@ def _denoise(model: Model, runtime: Runtime, rows: Sequence[Conversation]) -> No
         sampling=first.sampling,
         modulations=first.modulations,
     )
-    homing = model.preset.generator.homing
-    for row, latents, wish, rng_state in zip(rows, _homed(z, rows, homing).split(1), controls, rng_states, strict=True):
+    z = _homed(z, rows, wishes, model.preset.generator.homing)
+    for row, latents, wish, rng_state in zip(rows, z.split(1), controls, rng_states, strict=True):
         row.begun = BlockBegun(z=latents, sampling=first.sampling, controls=wish, rng_state=rng_state)
 
 
-def _homed(z: Tensor, rows: Sequence[Conversation], homing: Sequence[tuple[int, float]]) -> Tensor:
-    """Latents `(B, C, k, H, W)` as near to the rows' first references as `GeneratorConfig.homing` asks, in pictures and past."""
+def _homed(z: Tensor, rows: Sequence[Conversation], wishes: Controls | None, homing: Sequence[tuple[int, float]]) -> Tensor:
+    """Latents `(B, C, k, H, W)` as near to the rows' first references as `GeneratorConfig.homing` asks, in pictures and past.
+
+    Where an expression is wished for, only what is held still comes home: the wish says where the face should be.
+    """
     if not homing:
         return z
     shares = z.new_zeros(z.shape[1])
     for channel, share in homing:
         shares[channel] = share
+    shares = shares.view(-1, 1, 1, 1).expand_as(z)
+    if wishes is not None and wishes.present is not None:
+        is_asked = wishes.present[..., CONTROL_NAMES.index("expression")][:, None, :, None, None]
+        shares = shares.masked_fill(is_asked & (shares < 1), 0)
     home = torch.cat([row.references.latents[:, 0] for row in rows]).to(z)
-    return torch.lerp(z, home.unsqueeze(2).expand_as(z), shares.view(-1, 1, 1, 1))
+    return torch.lerp(z, home.unsqueeze(2).expand_as(z), shares)
 
 
 def _decode(model: Model, runtime: Runtime, block: _Block, *, to_the_end: bool = False) -> int:

@@ -46,7 +46,8 @@ class GeneratorConfig:
     """Channels of each of the four controls beside a'."""
     homing: tuple[tuple[int, float], ...] = ()
     """Beyond the paper: channels of a latent, and by what share (0 to 1) every block brings them nearer to the first reference's
-    (`vivavoz.engine.blocks`). What changes slowly in training's short windows drifts in a stream of minutes; 1 holds it still."""
+    (`vivavoz.engine.blocks`). What changes slowly in training's short windows drifts in a stream of minutes. 1 holds it still;
+    less is nothing while an expression is asked for."""
     angle_gain: float = 1.0
     """What angles of gaze and head pose are multiplied by: most are a tenth of a radian, too little to be learnt from fast."""
 

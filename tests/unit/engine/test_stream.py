@@ -52,6 +52,10 @@ def test_latents_stay_near_their_own_portraits_where_they_would_drift() -> None:
         others = [channel for channel in range(8) if channel not in (1, 3)]
         assert torch.equal(near[others, first], as_drawn[others, first])
         assert not torch.equal(near[others, 4:], as_drawn[others, 4:]), "what is shown is what is remembered"
+    happy = StreamControls(expression="happy")
+    as_drawn, near = (speak(model, portrait(1), sound, seed=0, controls=happy).latents[0] for model in (free, homed))
+    assert torch.equal(near[1], home[1].expand_as(near[1]))
+    assert torch.equal(near[3, first], as_drawn[3, first]), "who is asked for an expression is not called home from it"
 
 
 def test_formats_of_sound() -> None:
