@@ -28,11 +28,11 @@ from vivavoz.audio.espeak import VARIANTS, Voice
 from vivavoz.audio.reading import read_audio
 from vivavoz.data.corpus import Portraits, Reader, prepare_portraits, prepare_speech
 from vivavoz.data.espeak import speak
-from vivavoz.data.landmarks import face_mesh
+from vivavoz.rig.landmarks import face_mesh
 from vivavoz.data.performance import perform
 from vivavoz.data.phonemes import Phoneme, align, recognise
 from vivavoz.data.prosody import band_loudness, num_frames_of
-from vivavoz.data.rig_labels import in_units
+from vivavoz.rig.labels import in_units
 from vivavoz.data.talkers import talkers
 from vivavoz.data.visemes import CLOSURES, LIPS, LOUDNESS_RATE_HZ, lip_motion
 from vivavoz.errors import DataError

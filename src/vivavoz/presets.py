@@ -17,6 +17,7 @@ from vivavoz.generator.config import (
     paper_generator_config,
     tiny_generator_config,
 )
+from vivavoz.rig.labels import LABELS
 from vivavoz.vae.config import VAEConfig, lite_vae_config, paper_vae_config, tiny_vae_config
 
 FORMAT_VERSION = 1
@@ -69,8 +70,19 @@ class Preset:
     """Side of the pictures the VAE sees, in pixels; a multiple of 64."""
     output_size: int
     """Side of the pictures that come out, in pixels. Differs from `working_size` only with a reference warp."""
+    posed_jaws: tuple[float, ...] = ()
+    """Beyond the paper: of a person of whom there is one portrait, the references are that portrait with the jaw so far down,
+    from 0 (lips shut) to 1 (docs/adr/0017-posed-portraits.md). Empty: the portrait as it is."""
 
     def __post_init__(self) -> None:
+        most, labels = self.generator.max_references, len(LABELS)
+        if len(self.posed_jaws) > most or any(not 0 <= jaw <= 1 for jaw in self.posed_jaws):
+            raise ConfigError(f"posed_jaws is {self.posed_jaws}, expected at most {most} numbers from 0 to 1: change it")
+        if self.posed_jaws and self.vae.frame_codes != labels:
+            raise ConfigError(
+                f"posed_jaws takes a VAE whose frame codes are the {labels} labels, this one has {self.vae.frame_codes}: "
+                "leave it empty"
+            )
         if self.working_size < 64 or self.working_size % 64:
             raise ConfigError(f"working_size is {self.working_size}, expected a positive multiple of 64: change it")
         if self.vae.warp is None and self.output_size != self.working_size:
@@ -130,6 +142,7 @@ def lite() -> Preset:
         sampling=SamplingConfig(num_steps=2, timestep_shift=2.0, guidance_audio=1.0, guidance_reference=1.0),
         working_size=192,
         output_size=512,
+        posed_jaws=(0.0, 0.6),
     )
 
 

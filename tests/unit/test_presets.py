@@ -91,7 +91,10 @@ def test_whole_numbers_pass_for_fractions() -> None:
     [
         ({"working_size": 100}, "working_size is 100, expected a positive multiple of 64"),
         ({"output_size": 513}, "output_size is 513, expected an even number"),
-        ({"vae": tiny().vae}, "takes a reference warp"),
+        ({"vae": tiny().vae, "posed_jaws": ()}, "takes a reference warp"),
+        ({"vae": tiny(warp=True).vae}, "takes a VAE whose frame codes are the 22 labels, this one has 3"),
+        ({"posed_jaws": (0.0, 1.5)}, "expected at most 3 numbers from 0 to 1"),
+        ({"posed_jaws": (0.0, 0.2, 0.4, 0.6)}, "expected at most 3 numbers from 0 to 1"),
         ({"generator": tiny().generator}, "differ: make them equal"),
         ({"audio": tiny().audio}, "features of the audio encoder"),
     ],

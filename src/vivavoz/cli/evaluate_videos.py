@@ -82,8 +82,8 @@ def load(options: argparse.Namespace) -> Judges:
 @contextmanager
 def finding_faces() -> Iterator[FindLandmarks | None]:
     """MediaPipe's landmarks; None, and a line on stderr, where it is not installed."""
-    from vivavoz.data.landmarks import face_mesh, mediapipe_solutions
     from vivavoz.errors import DataError
+    from vivavoz.rig.landmarks import face_mesh, mediapipe_solutions
 
     try:
         mediapipe_solutions()

@@ -8,10 +8,11 @@ from pathlib import Path
 from vivavoz.errors import ConfigError
 
 
-def add_lite_options(parser: argparse.ArgumentParser, minutes: float) -> None:
+def add_lite_options(parser: argparse.ArgumentParser, minutes: float, *, speech: bool = True) -> None:
     """Declare their options; `minutes` of training are usual."""
     parser.add_argument("--portraits", required=True, type=Path, metavar="DIR", help="pictures of faces, one person each")
-    parser.add_argument("--speech", required=True, type=Path, metavar="DIR", help="recordings of English speech")
+    if speech:
+        parser.add_argument("--speech", required=True, type=Path, metavar="DIR", help="recordings of English speech")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="folder of the run")
     parser.add_argument(
         "--minutes", type=float, default=minutes, help=f"of training, preparation not counted (default: {minutes:g})"

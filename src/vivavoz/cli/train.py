@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from vivavoz.cli import train_paper, train_student
+from vivavoz.cli import train_landmarks, train_paper, train_student
 from vivavoz.cli.lite_options import add_lite_options, use_lite_options
 
 
@@ -24,6 +24,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     lite.set_defaults(run=run, resumes=True)
     train_paper.add_parsers(presets)
     train_student.add_parser(presets)
+    train_landmarks.add_parser(presets)
 
 
 def run(options: argparse.Namespace) -> None:

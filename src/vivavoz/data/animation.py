@@ -17,11 +17,8 @@ from numpy.typing import NDArray
 from vivavoz.data.corpus import FULL_SCALE, Portraits, Reader, Report, prepare_portraits, prepare_speech
 from vivavoz.data.emotions import random_feelings
 from vivavoz.data.gaze import gaze_angles
-from vivavoz.data.motion import COLUMN
 from vivavoz.data.performance import Performance, PerformanceConfig, State, perform
 from vivavoz.data.phonemes import SILENCE, Phoneme
-from vivavoz.data.rig import Rig
-from vivavoz.data.rig_labels import in_units
 from vivavoz.data.shards.archive import write_shard
 from vivavoz.data.shards.clip import MAX_FRAMES, PHONEMES, Clip, ClipInfo
 from vivavoz.data.shards.codec import CODEC_VERSION
@@ -29,6 +26,9 @@ from vivavoz.data.shards.manifest import Manifest, split_of
 from vivavoz.data.talkers import Talkers
 from vivavoz.data.tasks import TaskResult, run_tasks, shard_url
 from vivavoz.errors import ConfigError
+from vivavoz.rig.labels import in_units
+from vivavoz.rig.motion import COLUMN
+from vivavoz.rig.rig import Rig
 from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
 
 ANIMATOR_VERSION: Final = 2

@@ -19,17 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivavoz.audio.reading import is_silent, read_audio
-from vivavoz.data.head_pose import angles, fit_head
-from vivavoz.data.landmarks import detect_landmarks
-from vivavoz.data.matte import Matte, person_matte
 from vivavoz.data.phonemes import Phoneme, align, recognise
-from vivavoz.data.rig import Rig
 from vivavoz.data.shards.clip import Fact
-from vivavoz.data.warp import PORTRAIT_SIZE_PX
 from vivavoz.errors import AudioError, DataError, ImageError
 from vivavoz.media.crop import crop_portrait
 from vivavoz.media.image import read_image
 from vivavoz.media.output import whole_file, writing
+from vivavoz.rig.head_pose import angles, fit_head
+from vivavoz.rig.landmarks import detect_landmarks
+from vivavoz.rig.matte import Matte, person_matte
+from vivavoz.rig.rig import Rig
+from vivavoz.rig.warp import PORTRAIT_SIZE_PX
 
 PICTURE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff")
 SOUND_SUFFIXES: Final = (".flac", ".wav", ".mp3", ".ogg", ".opus", ".m4a")
@@ -80,6 +80,15 @@ class Portraits:
     def matte(self, index: int) -> Matte | None:
         """Matte (512, 512) of one portrait, if there are any."""
         return None if self.mattes is None else self.mattes[index]
+
+    def chosen(self, indices: Sequence[int]) -> "Portraits":
+        """Some of them."""
+        return Portraits(
+            images=self.images[indices],
+            landmarks=self.landmarks[indices],
+            names=tuple(self.names[i] for i in indices),
+            mattes=None if self.mattes is None else self.mattes[indices],
+        )
 
     def rig(self, index: int) -> Rig:
         """One portrait, ready to be animated."""

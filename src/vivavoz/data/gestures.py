@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from vivavoz.data.smoothstep import smoothstep
+from vivavoz.rig.smoothstep import smoothstep
 from vivavoz.timing import FRAME_RATE
 
 Track = npt.NDArray[np.floating]

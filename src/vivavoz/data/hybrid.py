@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoz.data import landmarks as lm
-from vivavoz.data.matte import Matte
-from vivavoz.data.warp import PORTRAIT_SIZE_PX, portrait_mesh, sample, warp_mesh
+from vivavoz.rig import landmarks as lm
+from vivavoz.rig.matte import Matte
+from vivavoz.rig.warp import PORTRAIT_SIZE_PX, portrait_mesh, sample, warp_mesh
 
 _FEATHER = 0.045
 """Softness of the seam, as a share of the face's height."""

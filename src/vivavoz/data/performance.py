@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from vivavoz.data.emotions import Feelings
 from vivavoz.data.gestures import blink, breath, bumps, drift, glances, soft_limit, turns, wander
-from vivavoz.data.motion import MOTION
 from vivavoz.data.phonemes import Phoneme, recognise
 from vivavoz.data.prosody import Accent, analyse, band_loudness, num_frames_of
 from vivavoz.data.visemes import LIPS, LOUDNESS_RATE_HZ, lip_motion
 from vivavoz.errors import DataError
+from vivavoz.rig.motion import MOTION
 from vivavoz.timing import FRAME_RATE
 
 Floats = npt.NDArray[np.float32]

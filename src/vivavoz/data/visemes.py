@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vivavoz.data.motion import MOTION
 from vivavoz.data.phonemes import SILENCE, VOWELS, Phoneme
 from vivavoz.errors import DataError
+from vivavoz.rig.motion import MOTION
 from vivavoz.timing import FRAME_RATE
 
 Floats = npt.NDArray[np.float32]

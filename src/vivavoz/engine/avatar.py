@@ -21,6 +21,7 @@ from vivavoz.errors import ConfigError, ImageError
 from vivavoz.media.crop import CropMode, PortraitCrop, crop_portrait
 from vivavoz.media.image import Pixels, read_image
 from vivavoz.presets import SamplingConfig
+from vivavoz.rig.posing import pose_mouth
 from vivavoz.timing import SAMPLE_RATE_HZ
 from vivavoz.vae.vae import References
 
@@ -39,6 +40,8 @@ class Avatar:
     """What the VAE and the generator keep of the portraits, batch 1."""
     crops: tuple[PortraitCrop, ...]
     """The portraits as they were cut, at the video's size."""
+    shown: tuple[Pixels, ...]
+    """The pictures behind the references, of the same size: the portraits, or a single one with its mouth posed."""
     size: int
     """Side of the video in pixels."""
 
@@ -98,7 +101,9 @@ class Avatar:
         return stream
 
 
-def make_avatar(model: Model, images: Portrait | Sequence[Portrait], crop: CropMode, size: int | None) -> Avatar:
+def make_avatar(
+    model: Model, images: Portrait | Sequence[Portrait], crop: CropMode, size: int | None, *, posed: bool = True
+) -> Avatar:
     """See `Model.avatar`."""
     portraits = [images] if isinstance(images, str | os.PathLike | np.ndarray) else list(images)
     stored = [one for one in portraits if not isinstance(one, np.ndarray) and Path(one).suffix == AVATAR_SUFFIX]
@@ -111,15 +116,23 @@ def make_avatar(model: Model, images: Portrait | Sequence[Portrait], crop: CropM
         raise ImageError(f"got {len(portraits)} portraits, expected 1 to {most}: leave some out or add one")
     working_size, output_size = _sizes(model, size)
     crops = tuple(_crop(portrait, crop, output_size) for portrait in portraits)
-    pictures = [_resize(crop.image, working_size) for crop in crops]
+    shown = tuple(cut.image for cut in crops)
+    moved = None
+    if posed and model.preset.posed_jaws and len(shown) == 1:
+        poses = pose_mouth(shown[0], model.preset.posed_jaws)
+        if poses is not None:
+            shown = poses.pictures
+            moved = torch.from_numpy(poses.labels - poses.labels[0])[None].to(model.device)
+    pictures = [resized(image, working_size) for image in shown]
     with torch.inference_mode():
         references = model.vae.encode_references(
-            _to_video_range(pictures, model.device).to(model.dtype),
+            photographs(pictures, model.device).to(model.dtype),
             # The warp copies these pixels to the screen: they keep their precision.
-            photos=_to_video_range([crop.image for crop in crops], model.device),
+            photos=photographs(shown, model.device),
             at_rest=True,
+            moved=moved,
         )
-    return Avatar(model=model, references=references, crops=crops, size=output_size)
+    return Avatar(model=model, references=references, crops=crops, shown=shown, size=output_size)
 
 
 def _stored(model: Model, path: Path, size: int | None) -> Avatar:
@@ -127,7 +140,7 @@ def _stored(model: Model, path: Path, size: int | None) -> Avatar:
     side = len(pictures[0]) if pictures else 0
     if size not in (None, side):
         raise ConfigError(f"size is {size}, but {path} is an avatar of {side}: leave the size out")
-    avatar = make_avatar(model, pictures, "none", side)
+    avatar = make_avatar(model, pictures, "none", side, posed=False)
     return replace(avatar, references=refilled(avatar.references, found, path))
 
 
@@ -155,14 +168,15 @@ def _crop(portrait: Portrait, mode: CropMode, size: int) -> PortraitCrop:
         raise ImageError(f"{Path(portrait)}: {error}") from error
 
 
-def _resize(image: Pixels, size: int) -> Pixels:
+def resized(image: Pixels, size: int) -> Pixels:
+    """A square picture at another size."""
     if image.shape[0] == size:
         return image
     interpolation = cv2.INTER_AREA if size < image.shape[0] else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(image, (size, size), interpolation=interpolation), np.uint8)
 
 
-def _to_video_range(images: Sequence[Pixels], device: torch.device) -> Tensor:
-    """Pictures `(H, W, 3)` uint8 as one row of references `(1, M, 3, H, W)` float32 in [-1, 1]."""
+def photographs(images: Sequence[Pixels], device: torch.device) -> Tensor:
+    """Pictures `(H, W, 3)` uint8 as one person's references `(1, M, 3, H, W)`, float32 in [-1, 1]."""
     stacked = torch.from_numpy(np.stack(images)).to(device)
     return stacked.permute(0, 3, 1, 2).float().div(127.5).sub(1)[None]

@@ -37,7 +37,7 @@ def is_avatar_file(data: bytes) -> bool:
 
 def write_avatar(avatar: Avatar, path: str | os.PathLike[str]) -> None:
     """See `Avatar.save`."""
-    pictures = torch.from_numpy(np.stack([crop.image for crop in avatar.crops]))
+    pictures = torch.from_numpy(np.stack(avatar.shown))
     kept = {_name(i): tensor.detach().cpu().contiguous() for i, tensor in enumerate(tensors_of(_kept(avatar.references)))}
     about = {"kind": _KIND, "preset": avatar.model.preset.name, "vae": _digest(avatar.model.vae)}
     write_tensors(path, {"pictures": pictures, **kept}, about)

@@ -66,6 +66,8 @@ class Model(nn.Module):
         images: str | os.PathLike[str] | Pixels | Sequence[str | os.PathLike[str] | Pixels],
         crop: Literal["auto", "none"] = "auto",
         size: int | None = None,
+        *,
+        posed: bool = True,
     ) -> Avatar:
         """Prepare a person: crop and encode the portraits once; the result serves any number of streams.
 
@@ -74,6 +76,8 @@ class Model(nn.Module):
                 `.safetensors` file that `Avatar.save` wrote.
             crop: `auto` finds the face and frames it, `none` takes the centre square.
             size: side of the video in pixels (None: the preset's).
+            posed: show the decoder a lone portrait with its lips shut and with its mouth open, where the preset asks for that and
+                a face is found (`vivavoz.rig.posing`); False: as it is.
 
         Raises:
             ImageError: a picture that cannot be read or has no face; too many or no pictures.
@@ -82,4 +86,4 @@ class Model(nn.Module):
         """
         from vivavoz.engine.avatar import make_avatar
 
-        return make_avatar(self, images, crop, size)
+        return make_avatar(self, images, crop, size, posed=posed)

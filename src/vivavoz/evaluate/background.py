@@ -16,13 +16,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoz.data.head_pose import fit_head
-from vivavoz.data.landmarks import CHIN_TIP, OVAL
 from vivavoz.engine.model import Model
 from vivavoz.evaluate.faces import FindLandmarks, follow_face
 from vivavoz.evaluate.kept import Keep, keep_nothing
 from vivavoz.evaluate.material import HeldPortrait, Material, pick
 from vivavoz.evaluate.speaking import speak
+from vivavoz.rig.head_pose import fit_head
+from vivavoz.rig.landmarks import CHIN_TIP, OVAL
 from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
 
 _WIDEN = 1.9

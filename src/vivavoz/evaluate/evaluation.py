@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivavoz.config_json import to_plain
-from vivavoz.data.landmarks import face_mesh
 from vivavoz.engine.accounting import describe
 from vivavoz.engine.model import Model
 from vivavoz.evaluate.background import BackgroundConfig, BackgroundResult, evaluate_background
@@ -34,6 +33,7 @@ from vivavoz.evaluate.steering import SteeringConfig, SteeringResult, evaluate_s
 from vivavoz.evaluate.stillness import StillnessConfig, StillnessResult, evaluate_stillness
 from vivavoz.media.image import write_image
 from vivavoz.presets import SamplingConfig
+from vivavoz.rig.landmarks import face_mesh
 from vivavoz.train.perceptual import Perceptual
 
 Sheet = NDArray[np.uint8] | None

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoz.data.landmarks import STABLE_POINTS, canonical_points
 from vivavoz.errors import DataError
+from vivavoz.rig.landmarks import STABLE_POINTS, canonical_points
 
 FindLandmarks = Callable[[NDArray[np.uint8]], NDArray[np.float32] | None]
 """Finds a face: (H, W, 3) uint8 RGB -> landmarks (478, 3) in pixels, or None where there is no face."""

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vivavoz.data.landmarks import OUTER_LIPS
 from vivavoz.engine.runtime import decode_pictures
 from vivavoz.evaluate.metrics import psnr, ssim
+from vivavoz.rig.landmarks import OUTER_LIPS
 from vivavoz.train.perceptual import Perceptual
 from vivavoz.vae.vae import VAE, References
 

@@ -21,8 +21,6 @@ import torch
 from numpy.typing import NDArray
 
 from vivavoz.data.gaze import gaze_angles
-from vivavoz.data.rig import Rig
-from vivavoz.data.rig_labels import in_units
 from vivavoz.engine.controls import ControlTrack, StreamControls
 from vivavoz.engine.model import Model
 from vivavoz.evaluate.faces import FindLandmarks, align_face, aligned_landmarks
@@ -32,6 +30,8 @@ from vivavoz.evaluate.material import HeldPortrait, HeldSpeech, Material, pick
 from vivavoz.evaluate.metrics import psnr
 from vivavoz.evaluate.speaking import speak
 from vivavoz.evaluate.videos.identity import load_recogniser
+from vivavoz.rig.labels import in_units
+from vivavoz.rig.rig import Rig
 from vivavoz.timing import FRAME_RATE
 from vivavoz.train.perceptual import Perceptual, SqueezeNetDistance
 

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vivavoz.data.rig_labels import LABELS, in_units
 from vivavoz.engine.model import Model
 from vivavoz.evaluate.faces import FindLandmarks
 from vivavoz.evaluate.kept import Keep, keep_nothing
 from vivavoz.evaluate.material import HeldPortrait, HeldSpeech, Material
 from vivavoz.evaluate.mouth import LipScores, Track, loudness_mouth, measure_openings, score_lips
 from vivavoz.evaluate.speaking import Spoken, speak
+from vivavoz.rig.labels import LABELS, in_units
 from vivavoz.train.label_latents import LabelLatents
 
 MOUTHS = {

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from vivavoz.audio.alignment import frames_of_samples
 from vivavoz.data.phonemes import Phoneme
-from vivavoz.data.rig import Rig
 from vivavoz.errors import DataError
+from vivavoz.rig.rig import Rig
 from vivavoz.timing import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 
 T = TypeVar("T")

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoz.data.head_pose import fit_head
 from vivavoz.data.phonemes import SILENCE, Phoneme
 from vivavoz.evaluate.faces import FindLandmarks, follow_face
 from vivavoz.evaluate.metrics import best_lag, pearson
+from vivavoz.rig.head_pose import fit_head
 from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
 
 BILABIALS = frozenset({"P", "B", "M"})

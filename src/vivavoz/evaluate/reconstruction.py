@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vivavoz.data.rig import Rig
-from vivavoz.data.rig_labels import LABELS, in_units
 from vivavoz.errors import DataError
 from vivavoz.evaluate.fidelity import Comparison, compare, mouth_region, pooled, rebuild, to_video
 from vivavoz.evaluate.kept import Keep, keep_nothing
 from vivavoz.evaluate.material import HeldPortrait, HeldSpeech, Material, pick
+from vivavoz.rig.labels import LABELS, in_units
+from vivavoz.rig.rig import Rig
 from vivavoz.train.label_latents import LabelLatents
 from vivavoz.train.perceptual import Perceptual
 from vivavoz.vae.vae import VAE

@@ -18,9 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivavoz.data.gaze import gaze_angles
-from vivavoz.data.motion import COLUMN, MOTION, Motion
-from vivavoz.data.rig import Rig
-from vivavoz.data.rig_labels import in_units
 from vivavoz.data.video.measure import face_labels, measure_heads
 from vivavoz.data.visemes import LIPS
 from vivavoz.engine.controls import ControlTrack, StreamControls
@@ -31,6 +28,9 @@ from vivavoz.evaluate.material import HeldPortrait, Material, pick
 from vivavoz.evaluate.metrics import best_lag, pearson
 from vivavoz.evaluate.mouth import openings_of, without_lips
 from vivavoz.evaluate.speaking import speak
+from vivavoz.rig.labels import in_units
+from vivavoz.rig.motion import COLUMN, MOTION, Motion
+from vivavoz.rig.rig import Rig
 from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
 
 Control = Literal["yaw", "pitch", "gaze yaw", "gaze pitch"]

@@ -22,8 +22,8 @@ from vivavoz.audio.features import AudioFeatures
 from vivavoz.data.corpus import Reader
 from vivavoz.data.performance import perform
 from vivavoz.data.phonemes import CONSONANTS, SILENCE, VOWELS, Phoneme
-from vivavoz.data.rig import Rig
 from vivavoz.errors import ConfigError, DataError
+from vivavoz.rig.rig import Rig
 from vivavoz.timing import FRAME_RATE
 from vivavoz.train.loop import LoopConfig, Objective, Step
 from vivavoz.train.sheets import Sheet, tracks

@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vivavoz.data.corpus import Portraits
-from vivavoz.data.landmarks import EYE_LEFT, EYE_RIGHT, INNER_LIPS, IRIS_LEFT, IRIS_RIGHT, OUTER_LIPS
 from vivavoz.data.performance import perform_random
-from vivavoz.data.rig import Rig
-from vivavoz.data.rig_labels import LABELS
 from vivavoz.data.shards.reading import window_loader
+from vivavoz.rig.labels import LABELS
+from vivavoz.rig.landmarks import EYE_LEFT, EYE_RIGHT, INNER_LIPS, IRIS_LEFT, IRIS_RIGHT, OUTER_LIPS
+from vivavoz.rig.rig import Rig
 from vivavoz.timing import FRAME_RATE
 from vivavoz.train.rig_deck import DeckConfig, RigDeck
 
@@ -135,8 +135,12 @@ def animate(
     num_references: int,
     rng: np.random.Generator,
     performances: Sequence[NDArray[np.float32]] = (),
+    poses: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray, ...]:
-    """K clips of a rigged portrait with one set of references, in the order of the fields of `Clips`."""
+    """K clips of a rigged portrait with one set of references, in the order of the fields of `Clips`.
+
+    References are the portrait and, at random, others, `num_references` in all; or these `poses` (M, len(MOTION)).
+    """
     stride = int(rng.choice([1, 1, 2]))
     clips, count = config.clips_per_person, config.num_frames
     if len(performances) and rng.random() < config.spoken_odds:
@@ -146,22 +150,21 @@ def animate(
     length = len(motion)
     starts = rng.integers(length - count * stride + 1, size=clips)
     rows = motion[(starts[:, None] + stride * np.arange(count)).reshape(-1)]
-    poses = motion if rng.random() < 0.5 else perform_random(4 * FRAME_RATE, seed=int(rng.integers(2**31)))
-    others = poses[rng.integers(len(poses), size=max(0, num_references - 1))]
+    if poses is None:
+        anyhow = motion if rng.random() < 0.5 else perform_random(4 * FRAME_RATE, seed=int(rng.integers(2**31)))
+        others = anyhow[rng.integers(len(anyhow), size=max(0, num_references - 1))]
+        poses = np.concatenate([rig.rest()[None], others])[:num_references]
     rendered = [rig.render(row, config.size) for row in rows]
-    shown = [rig.render(None, config.size)] if num_references else []
-    shown += [rig.render(row, config.size) for row in others]
     frames = np.stack([frame.image for frame in rendered])
-    references = np.stack([frame.image for frame in shown]) if shown else np.zeros((0, *frames.shape[1:]), np.uint8)
-    labels = rig.labels(rows)
-    reference_labels = rig.labels(np.concatenate([rig.rest()[None], others]))[:num_references]
+    references = np.zeros((0, *frames.shape[1:]), np.uint8)
+    if len(poses):
+        references = np.stack([rig.render(as_shown(rig, pose), config.size).image for pose in poses])
+    labels, reference_labels = rig.labels(rows), rig.labels(poses)
     half = config.size // 2
-    flow = np.stack(
-        [
-            np.stack([frame.flow, *(rig.flow_between(row, other, config.size, half) for other in others)])[:num_references]
-            for frame, row in zip(rendered, rows, strict=True)
-        ]
-    )  # F M h w 2
+    flow = np.zeros((len(rows), len(poses), half, half, 2), np.float32)
+    for to, frame, row in zip(flow, rendered, rows, strict=True):
+        for i, pose in enumerate(poses):
+            to[i] = frame.flow if as_shown(rig, pose) is None else rig.flow_between(row, pose, config.size, half)
     mask = np.stack([frame.mask for frame in rendered])
     region = np.stack([face_region(frame.landmarks, config.size) for frame in rendered])
     if config.mirror and rng.random() < 0.5:
@@ -181,6 +184,11 @@ def animate(
         np.ascontiguousarray(mask.reshape(clips, 1, count, *mask.shape[1:])),
         np.ascontiguousarray(region.reshape(clips, 1, count, *region.shape[1:])),
     )
+
+
+def as_shown(rig: Rig, pose: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """What `Rig.render` is to be given for a pose: the portrait itself where it is at rest."""
+    return None if np.array_equal(pose, rig.rest()) else pose
 
 
 def light_curve(rng: np.random.Generator) -> NDArray[np.uint8]:

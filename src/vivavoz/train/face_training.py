@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from vivavoz.data.corpus import Portraits
-from vivavoz.data.landmarks import EYE_LEFT, EYE_RIGHT, INNER_LIPS
 from vivavoz.data.performance import perform_random
-from vivavoz.data.rig import RenderedFrame
 from vivavoz.data.shards.reading import window_loader
+from vivavoz.rig.landmarks import EYE_LEFT, EYE_RIGHT, INNER_LIPS
+from vivavoz.rig.rig import RenderedFrame
 from vivavoz.timing import FRAME_RATE
 from vivavoz.train.clips import light_curve
 from vivavoz.train.loop import LoopConfig, Objective, Step

@@ -19,12 +19,12 @@ from torch.nn import functional as F
 
 from vivavoz.audio.encoder import AudioEncoder
 from vivavoz.data.performance import State
-from vivavoz.data.rig_labels import LABELS, in_units
 from vivavoz.errors import ConfigError, DataError
 from vivavoz.flow.noise import draw_flow_matching
 from vivavoz.generator.conditioning import CONTROL_NAMES, Controls, group_audio
 from vivavoz.generator.generator import Generator
 from vivavoz.generator.teacher_forcing import draw_audio_drop, draw_reference_mask
+from vivavoz.rig.labels import LABELS, in_units
 from vivavoz.timing import FRAMES_PER_LATENT
 from vivavoz.train.label_latents import LabelLatents
 from vivavoz.train.loop import LoopConfig, Objective, Step

@@ -20,12 +20,12 @@ from vivavoz.audio.features import AudioFeatures
 from vivavoz.data.animation import MIN_SPEECH_FRAMES, act, clip_labels, plan_clips
 from vivavoz.data.corpus import Portraits, Prepared, Reader, check_folder, prepare_portraits, prepare_speech, split
 from vivavoz.data.gestures import drift, soft_limit, wander
-from vivavoz.data.motion import COLUMN
 from vivavoz.data.performance import perform
-from vivavoz.data.rig import Rig
 from vivavoz.engine.model import Model
 from vivavoz.engine.weights import save_model
 from vivavoz.errors import DataError
+from vivavoz.rig.motion import COLUMN
+from vivavoz.rig.rig import Rig
 from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
 from vivavoz.train.audio_training import AudioObjective, make_readings
 from vivavoz.train.clips import AnimatedClips, ClipConfig, Clips
@@ -156,10 +156,7 @@ def training_part(
         raise DataError(
             f"all {len(heard)} recordings to train on are shorter than {MIN_SPEECH_FRAMES // FRAME_RATE} s; give longer ones"
         )
-    names = tuple(portraits.names[i] for i in seen)
-    mattes = None if portraits.mattes is None else portraits.mattes[seen]
-    people = Portraits(images=portraits.images[seen], landmarks=portraits.landmarks[seen], names=names, mattes=mattes)
-    return people, [readers[i] for i in heard]
+    return portraits.chosen(seen), [readers[i] for i in heard]
 
 
 def _train_vae(

@@ -17,25 +17,27 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from vivavoz.data.corpus import Detect
-from vivavoz.data.landmarks import detect_landmarks
-from vivavoz.data.matte import person_matte
-from vivavoz.data.rig import Rig
-from vivavoz.data.rig_labels import LABELS
 from vivavoz.data.shards.reading import window_loader
-from vivavoz.data.warp import PORTRAIT_SIZE_PX
-from vivavoz.engine.avatar import Avatar
+from vivavoz.engine.avatar import Avatar, photographs
 from vivavoz.engine.trees import tensors_of, with_tensors
 from vivavoz.errors import ConfigError
 from vivavoz.media.crop import crop_portrait
+from vivavoz.rig.labels import LABELS
+from vivavoz.rig.landmarks import detect_landmarks
+from vivavoz.rig.matte import person_matte
+from vivavoz.rig.posing import mouth_poses, show_poses
+from vivavoz.rig.rig import Rig
+from vivavoz.rig.warp import PORTRAIT_SIZE_PX
 from vivavoz.train.clips import ClipConfig, Clips, animate, pictures
 from vivavoz.train.label_latents import LabelLatents
 from vivavoz.train.loop import LoopConfig, Objective, Step, train
 from vivavoz.train.run_folder import begin_run
-from vivavoz.train.vae_training import VAETraining, decoder_losses, noised
+from vivavoz.train.vae_training import VAETraining, decoder_losses, label_references, noised
 from vivavoz.vae.vae import VAE, References
 
 _BASIS_CELLS = 2.0
@@ -71,15 +73,17 @@ class _Run:
 
 
 class PersonClips(Dataset[Clips]):
-    """Endless batches of one rigged person, by their number: single pictures at `size`, with the portrait as their reference."""
+    """Endless batches of one rigged person, by their number: single pictures at `size`, with `poses` (M, len(MOTION)) of the
+    person as their references."""
 
-    def __init__(self, rig: Rig, *, num_frames: int, size: int, seed: int = 0) -> None:
-        self.rig, self.seed = rig, seed
+    def __init__(self, rig: Rig, poses: NDArray[np.float32], *, num_frames: int, size: int, seed: int = 0) -> None:
+        self.rig, self.poses, self.seed = rig, poses, seed
         self.config = ClipConfig(num_people=1, clips_per_person=num_frames, size=size, mirror=False, relit=False)
 
     def __getitem__(self, index: int) -> Clips:
         """Batch number `index`."""
-        return Clips.of_people([animate(self.rig, self.config, 1, np.random.default_rng([self.seed, index]))])
+        rng = np.random.default_rng([self.seed, index])
+        return Clips.of_people([animate(self.rig, self.config, len(self.poses), rng, poses=self.poses)])
 
     def batches(self, num_workers: int) -> Callable[[int], Iterable[Clips]]:
         """What a training loop takes."""
@@ -118,7 +122,8 @@ class PersonalObjective(Objective[Clips]):
     def forward(self, batch: Clips, step: Step) -> dict[str, Tensor]:
         """See `decoder_losses`."""
         (vae,) = self._vae
-        z = noised(_latents(vae, batch.labels, batch.frames.shape[2]), self._settings.label_noise, step.rng)
+        side = batch.frames.shape[2] // vae.config.spatial_factor
+        z = noised(_label_latents(vae)(batch.labels, side, side), self._settings.label_noise, step.rng)
         return decoder_losses(vae, batch, z, self.personal(), self._settings)
 
 
@@ -152,19 +157,22 @@ def personalise(
         raise ConfigError(f"the preset {avatar.model.preset.name} does not decode labels; expected one that does, such as lite")
     begin_run(folder, _Run(portrait=hashlib.sha256(avatar.crops[0].image.tobytes()).hexdigest(), training=training))
     rig = rig or _rig(avatar, detect)
-    size = avatar.model.preset.working_size
-    portrait = pictures(torch.from_numpy(rig.render(None, size, flow_size=0).image)[None, None]).to(avatar.model.device)
-    known = _latents(vae, torch.from_numpy(rig.labels(rig.rest()[None]))[None], size).transpose(1, 2)
+    size, preset = avatar.model.preset.working_size, avatar.model.preset
+    is_posed = len(avatar.shown) > 1
+    poses = mouth_poses(rig, preset.posed_jaws) if is_posed else rig.rest()[None]
+    clips = PersonClips(rig, poses, num_frames=training.num_frames, size=size, seed=training.vae.loop.seed)
+    first = clips[0]
+    known = label_references(_label_latents(vae), first, size // vae.config.spatial_factor)
     with torch.no_grad():
-        at_work = vae.encode_references(portrait, latents=known)
-    clips = PersonClips(rig, num_frames=training.num_frames, size=size, seed=training.vae.loop.seed)
+        at_work = vae.encode_references(pictures(first.references).to(avatar.model.device), latents=known)
     objective = PersonalObjective(vae, at_work, training)
     with _frozen(vae):
         train(objective, clips.batches(training.num_render_processes), training.vae.loop, folder, report=report)
     with torch.no_grad():
         learnt = objective.personal()
-    shown = avatar.references
-    return replace(avatar, references=replace(learnt, photos=shown.photos, size=shown.size))
+    shown = show_poses(rig, avatar.crops[0].image, poses).pictures if is_posed else avatar.shown
+    photos = photographs(shown, avatar.model.device)
+    return replace(avatar, shown=shown, references=replace(learnt, photos=photos, size=avatar.references.size))
 
 
 @contextmanager
@@ -180,10 +188,8 @@ def _frozen(module: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def _latents(vae: VAE, labels: Tensor, size: int) -> Tensor:
-    side = size // vae.config.spatial_factor
-    latents: Tensor = LabelLatents(len(LABELS), vae.config.latent_channels)(labels, side, side)
-    return latents
+def _label_latents(vae: VAE) -> LabelLatents:
+    return LabelLatents(len(LABELS), vae.config.latent_channels)
 
 
 def _rig(avatar: Avatar, detect: Detect) -> Rig:

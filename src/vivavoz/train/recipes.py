@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass, field, replace
 
-from vivavoz.data.rig_labels import LABELS
 from vivavoz.errors import ConfigError
 from vivavoz.presets import Preset, SamplingConfig, lite
+from vivavoz.rig.labels import LABELS
 from vivavoz.train.audio_training import AudioTraining
 from vivavoz.train.clips import ClipConfig
 from vivavoz.train.encoder_training import EncoderTraining

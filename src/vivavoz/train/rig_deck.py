@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from vivavoz.data.corpus import Portraits
 from vivavoz.data.hybrid import Face, blend_faces
-from vivavoz.data.rig import Rig
+from vivavoz.rig.rig import Rig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vivavoz.data.rig_labels import LABELS
 from vivavoz.errors import ConfigError
+from vivavoz.rig.labels import LABELS
 from vivavoz.train.clips import EYES, IRISES, MOUTH, Clips, pictures
 from vivavoz.train.filmed_clips import FilmedClips
 from vivavoz.train.label_latents import LabelLatents

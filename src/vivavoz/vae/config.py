@@ -158,7 +158,7 @@ _RESTING_LABELS = (
     (20, 0.0, 2.2),  # breath
     (21, 0.0, 0.58),  # light
 )
-"""Labels of the animator's (`vivavoz.data.rig_labels`) as portraits have them: those that are 0 in a face that nothing moves, and
+"""Labels of the animator's (`vivavoz.rig.labels`) as portraits have them: those that are 0 in a face that nothing moves, and
 the opening of the lips as it is on average. The last number of each is twice the error (RMS) of reading it off 20 strangers."""
 
 

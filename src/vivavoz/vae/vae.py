@@ -201,13 +201,15 @@ class VAE(nn.Module):
         latents: Tensor | None = None,
         *,
         at_rest: bool = False,
+        moved: Tensor | None = None,
     ) -> References:
         """Reference pictures (B, M, 3, H, W) in [-1, 1], M >= 0, -> what decoding and generating need of them.
 
         `photos` (B, M, 3, H', W') are the same pictures as finely as they are to be shown, for the reference warp (default: the
         pictures themselves). `mask` (B, M) is False for pictures that are only padding. `latents` (B, M, C_z, H/64, W/64) replace
         the encoder's own, where training knows better ones; `at_rest` corrects the encoder's own by `at_rest`, where a generator
-        writes what is decoded: what the encoder writes is decoded best beside what it wrote of the references.
+        writes what is decoded: what the encoder writes is decoded best beside what it wrote of the references. `moved` (B, M, K)
+        says how far the codes of each picture are from those of the first, where that is known: only the first is then read.
         """
         b, m, _, h, w = pictures.shape
         check_size(h, w)
@@ -221,6 +223,10 @@ class VAE(nn.Module):
             latents = torch.unflatten(self._packed(codes).mean.squeeze(2), 0, (b, m))
             if at_rest:
                 latents = self.at_rest(latents)
+            if moved is not None:
+                latents = latents[:, :1] + functional.pad(moved, (0, latents.shape[2] - moved.shape[2]))[..., None, None].to(
+                    latents
+                )
         coarse = seen.levels[-1]
         if self.face_in is not None and seen.face is not None:
             coarse = coarse + self.face_in(seen.face.coarse)

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.unit.data.test_rig import face_image, face_landmarks
+from tests.unit.rig.test_rig import face_image, face_landmarks
 from vivavoz.data.animation import ClipPlan, make_clip, phoneme_track, plan_clips
 from vivavoz.data.corpus import Portraits, Reader
 from vivavoz.data.emotions import Expression

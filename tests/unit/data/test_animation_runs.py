@@ -9,7 +9,7 @@ import pytest
 import skimage.data
 
 from tests.unit.data.animation_material import PLANS, arguments, room_for, small_plan
-from tests.unit.data.test_rig import face_landmarks
+from tests.unit.rig.test_rig import face_landmarks
 from tests.unit.train.material import write_sound
 from vivavoz.cli import main
 from vivavoz.data import animation

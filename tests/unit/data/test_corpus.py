@@ -7,7 +7,7 @@ import pytest
 import skimage.data
 
 from tests.unit.data.animation_material import room_for
-from tests.unit.data.test_rig import face_landmarks
+from tests.unit.rig.test_rig import face_landmarks
 from tests.unit.train.material import write_sound
 from vivavoz.data.corpus import prepare_portraits, prepare_speech, split
 from vivavoz.data.phonemes import Phoneme

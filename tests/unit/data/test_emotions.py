@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from vivavoz.data.emotions import SHAPES, Expression, Feelings, random_feelings
-from vivavoz.data.motion import MOTION
 from vivavoz.errors import DataError
+from vivavoz.rig.motion import MOTION
 
 
 def test_every_expression_has_a_shape_of_known_columns_and_no_two_are_alike() -> None:

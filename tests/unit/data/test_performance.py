@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from vivavoz.data.emotions import Expression, Feelings
-from vivavoz.data.motion import MOTION
 from vivavoz.data.performance import PerformanceConfig, State, perform, perform_random
 from vivavoz.data.phonemes import SILENCE, Phoneme
 from vivavoz.errors import DataError
+from vivavoz.rig.motion import MOTION
 
 RATE_HZ = 16_000
 JAW, PRESS, YAW, PITCH, ROLL = (MOTION.index(name) for name in ("jaw", "press", "yaw", "pitch", "roll"))

@@ -7,7 +7,7 @@ import skimage.data
 
 from tests.unit.data.espeak_library import needs_espeak
 from tests.unit.data.test_phonemes import tiles
-from tests.unit.data.test_rig import face_landmarks
+from tests.unit.rig.test_rig import face_landmarks
 from vivavoz.audio.espeak import VARIANTS
 from vivavoz.cli.main import main
 from vivavoz.data.corpus import prepare_portraits

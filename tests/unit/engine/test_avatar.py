@@ -5,12 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import skimage.data
 import torch
 
 from tests.models import lively_model, portrait, tiniest, tiny_model
+from vivavoz.engine.model import Model
 from vivavoz.errors import ConfigError, ImageError
 from vivavoz.media.image import write_image
 from vivavoz.presets import tiny
+from vivavoz.rig.expression import FULL_OPENING
+from vivavoz.rig.labels import LABELS, in_units
 
 
 def test_paths_and_arrays_make_the_same_person(tmp_path: Path) -> None:
@@ -49,6 +53,41 @@ def test_the_warp_keeps_photographs_finer_than_the_vae_sees() -> None:
     shown = ((avatar.references.photos[0, 0].permute(1, 2, 0) + 1) * 127.5).round().numpy().astype(np.uint8)
     assert np.array_equal(shown, avatar.crops[0].image)
     assert avatar.references.latents.shape[-2:] == (1, 1)
+
+
+def posing() -> Model:
+    """A model whose preset poses lone portraits."""
+    preset = tiny(warp=True)
+    vae = replace(preset.vae, latent_channels=24, frame_codes=len(LABELS))
+    return lively_model(replace(preset, vae=vae, generator=replace(preset.generator, latent_channels=24), posed_jaws=(0.0, 0.6)))
+
+
+def test_a_lone_portrait_is_shown_with_its_lips_shut_and_with_its_mouth_open() -> None:
+    model, photo = posing(), skimage.data.astronaut()
+    avatar = model.avatar(photo)
+    assert len(avatar.crops) == 1
+    assert len(avatar.shown) == 2
+    assert avatar.references.num_references == 2
+    own, shut, wide = (image.astype(float) for image in (avatar.crops[0].image, *avatar.shown))
+    lips = (slice(73, 80), slice(55, 72))
+    white, none = (int(((image.min(axis=2) > 180) & (np.ptp(image, axis=2) < 35))[lips].sum()) for image in (own, shut))
+    assert none < 0.2 * white, "teeth"
+    assert np.abs(wide - shut)[lips].mean() > 10
+    assert np.abs(wide - shut)[:48].max() < 2
+    codes = avatar.references.latents[0, :, : len(LABELS), 0, 0]
+    opened = in_units((codes - codes[0]).numpy(), "opening") - in_units(np.zeros((2, len(LABELS))), "opening")
+    assert opened == pytest.approx([0, 0.6 * FULL_OPENING], abs=1e-3)
+    others = [name not in ("opening", "mouth_width", "smile") for name in LABELS]
+    assert torch.allclose(codes[1, others], codes[0, others], atol=1e-5)
+
+
+def test_what_cannot_or_shall_not_be_posed_is_shown_as_it_is() -> None:
+    model, photo = posing(), skimage.data.astronaut()
+    for avatar in (model.avatar(photo, posed=False), model.avatar(portrait(0, 256, 256), crop="none")):
+        assert len(avatar.shown) == avatar.references.num_references == 1
+        assert avatar.shown[0] is avatar.crops[0].image
+    both = model.avatar([photo, photo[:, ::-1]])
+    assert [np.array_equal(*pair) for pair in zip(both.shown, [cut.image for cut in both.crops], strict=True)] == [True, True]
 
 
 @pytest.mark.parametrize(("warp", "size", "latent_side"), [(False, 128, 2), (True, 96, 1), (True, 128, 1)])

@@ -35,6 +35,16 @@ def test_a_stored_avatar_speaks_as_before(tmp_path: Path) -> None:
     assert not np.array_equal(images(play(fresh.stream(), speech(8_000))), before)
 
 
+def test_a_posed_portrait_is_stored_as_it_was_posed(tmp_path: Path) -> None:
+    avatar = lively_model(picturewise()).avatar(portrait(0, 256, 256), crop="none", size=96)
+    poses = (avatar.shown[0], avatar.shown[0][::-1].copy())
+    both = avatar.model.avatar(list(poses), crop="none")
+    replace(avatar, shown=poses, references=both.references).save(tmp_path / "anna.safetensors")
+    again = avatar.model.avatar(tmp_path / "anna.safetensors")
+    assert np.array_equal(np.stack(again.shown), np.stack(poses))
+    assert again.references.num_references == 2
+
+
 def test_other_weights_and_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "anna.safetensors"
     changed_avatar().save(path)

@@ -5,11 +5,11 @@ from functools import cache
 import numpy as np
 
 from tests.models import lively_model, speech, tiniest
-from tests.unit.data.test_rig import face_image, face_landmarks
-from vivavoz.data.motion import Motion
+from tests.unit.rig.test_rig import face_image, face_landmarks
 from vivavoz.data.phonemes import Phoneme
 from vivavoz.engine.model import Model
 from vivavoz.evaluate.material import HeldPortrait, HeldSpeech, Material
+from vivavoz.rig.motion import Motion
 
 NUM_FRAMES = 45
 

@@ -2,9 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.unit.data.test_rig import face_landmarks
 from tests.unit.evaluate.material import drawn_portrait, material, tiniest_model
-from vivavoz.data.landmarks import CHIN_TIP, OVAL
+from tests.unit.rig.test_rig import face_landmarks
 from vivavoz.evaluate.background import (
     BackgroundConfig,
     BackgroundResult,
@@ -14,6 +13,7 @@ from vivavoz.evaluate.background import (
     region_psnr,
     turned_deg,
 )
+from vivavoz.rig.landmarks import CHIN_TIP, OVAL
 
 
 def test_background_is_neither_face_nor_shoulders():

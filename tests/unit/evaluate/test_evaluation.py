@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.unit.data.shards.material import make_clip
-from tests.unit.data.test_rig import face_landmarks
 from tests.unit.evaluate.material import material, tiniest_model
+from tests.unit.rig.test_rig import face_landmarks
 from vivavoz.data.shards.archive import write_shard
 from vivavoz.data.shards.manifest import Manifest
 from vivavoz.errors import OutputError

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tests.unit.data.test_rig import face_image, face_landmarks
+from tests.unit.rig.test_rig import face_image, face_landmarks
 from vivavoz.errors import DataError
 from vivavoz.evaluate.faces import align_face, follow_face, similarity
 

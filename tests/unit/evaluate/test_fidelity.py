@@ -5,8 +5,8 @@ from skimage.data import astronaut
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from tests.unit.evaluate.material import drawn_portrait
-from vivavoz.data.landmarks import INNER_LIPS
 from vivavoz.evaluate.fidelity import compare, mouth_region, pooled, to_video
+from vivavoz.rig.landmarks import INNER_LIPS
 from vivavoz.train.perceptual import choose_perceptual
 
 

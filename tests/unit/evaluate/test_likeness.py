@@ -8,11 +8,11 @@ from skimage.data import astronaut
 
 from tests.unit.evaluate.material import babble, drawn_portrait, material, tiniest_model
 from tests.unit.evaluate.videos.material import write_face_network
-from vivavoz.data.rig_labels import in_units
 from vivavoz.errors import WeightsError
 from vivavoz.evaluate.faces import align_face
 from vivavoz.evaluate.likeness import LikenessConfig, Pose, choose_descriptor, evaluate_likeness, judge, performed_wishes
 from vivavoz.evaluate.videos.identity import load_recogniser
+from vivavoz.rig.labels import in_units
 from vivavoz.train.perceptual import choose_perceptual
 
 

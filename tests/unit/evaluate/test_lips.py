@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from tests.models import tiny_model
-from tests.unit.data.test_rig import face_landmarks
 from tests.unit.evaluate.material import babble, drawn_portrait, material
-from vivavoz.data.rig_labels import LABELS, in_units
+from tests.unit.rig.test_rig import face_landmarks
 from vivavoz.evaluate.lips import Lips, LipsConfig, PairScores, evaluate_lips, opening_of_latents, summarise
 from vivavoz.evaluate.mouth import LipScores
+from vivavoz.rig.labels import LABELS, in_units
 from vivavoz.train.label_latents import LabelLatents
 
 

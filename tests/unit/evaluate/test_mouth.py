@@ -3,10 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from tests.unit.data.test_rig import face_landmarks
 from tests.unit.evaluate.material import babble, drawn_portrait
+from tests.unit.rig.test_rig import face_landmarks
 from vivavoz.data.phonemes import Phoneme
-from vivavoz.data.rig_labels import in_units
 from vivavoz.errors import DataError
 from vivavoz.evaluate.mouth import (
     closure_hits,
@@ -17,6 +16,7 @@ from vivavoz.evaluate.mouth import (
     spoken_frames,
     without_lips,
 )
+from vivavoz.rig.labels import in_units
 
 
 @pytest.mark.parametrize("pose", [{}, {"yaw": 9.0, "pitch": -5.0, "roll": 6.0}])

@@ -3,7 +3,6 @@ import pytest
 import torch
 
 from tests.unit.evaluate.material import babble, drawn_portrait, material
-from vivavoz.data.rig_labels import LABELS
 from vivavoz.errors import DataError
 from vivavoz.evaluate.fidelity import to_video
 from vivavoz.evaluate.metrics import psnr
@@ -13,6 +12,7 @@ from vivavoz.evaluate.reconstruction import (
     evaluate_reconstruction,
     render_clip,
 )
+from vivavoz.rig.labels import LABELS
 from vivavoz.train.perceptual import choose_perceptual
 from vivavoz.vae.config import tiny_vae_config
 from vivavoz.vae.vae import VAE

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from tests.unit.data.test_rig import FACE_PX, face_landmarks
 from tests.unit.evaluate.material import material, tiniest_model
+from tests.unit.rig.test_rig import FACE_PX, face_landmarks
 from vivavoz.evaluate.states import StatesConfig, apart, evaluate_states
 
 CONFIG = StatesConfig(num_portraits=1, blocks_before=1, blocks_after=2, size=None)

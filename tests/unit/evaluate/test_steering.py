@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 
-from tests.unit.data.test_rig import face_landmarks
 from tests.unit.evaluate.material import drawn_portrait, material, tiniest_model
+from tests.unit.rig.test_rig import face_landmarks
 from vivavoz.data.gaze import gaze_angles
-from vivavoz.data.rig_labels import in_units
 from vivavoz.evaluate.steering import (
     CONTROLS,
     SteeringConfig,
@@ -15,6 +14,7 @@ from vivavoz.evaluate.steering import (
     measure_angles,
     obey,
 )
+from vivavoz.rig.labels import in_units
 
 
 def test_controls_are_commanded_one_after_another():

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from tests.unit.data.test_rig import face_landmarks
 from tests.unit.evaluate.material import babble, material, tiniest_model
+from tests.unit.rig.test_rig import face_landmarks
 from vivavoz.evaluate.stillness import StillnessConfig, evaluate_stillness, speech_then_quiet, stillness_of
 
 CONFIG = StillnessConfig(num_portraits=1, num_latent_portraits=1, speech_s=1, silence_s=2)

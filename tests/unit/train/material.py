@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import skimage.data
 
-from tests.unit.data.test_rig import face_image, face_landmarks
+from tests.unit.rig.test_rig import face_image, face_landmarks
 from vivavoz.data.corpus import Portraits, prepare_portraits, prepare_speech
 from vivavoz.data.phonemes import Phoneme
 from vivavoz.media.image import write_image

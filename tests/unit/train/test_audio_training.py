@@ -10,8 +10,8 @@ from tests.unit.train.test_generator_training import wishes
 from vivavoz.audio.encoder import AudioEncoder
 from vivavoz.audio.features import AudioFeatures
 from vivavoz.data.corpus import Reader
-from vivavoz.data.rig_labels import LABELS, in_units
 from vivavoz.errors import ConfigError, DataError
+from vivavoz.rig.labels import LABELS, in_units
 from vivavoz.train.audio_training import AudioObjective, AudioTraining, Reading, at_speed, make_readings, spoilt
 from vivavoz.train.checkpoint import load_part
 from vivavoz.train.generator_training import Take, hear

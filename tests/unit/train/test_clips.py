@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from tests.unit.train.material import clip_config, portraits
-from vivavoz.data.motion import COLUMN, MOTION, Motion
-from vivavoz.data.rig import Rig
-from vivavoz.data.rig_labels import LABELS
+from vivavoz.rig.labels import LABELS
+from vivavoz.rig.motion import COLUMN, MOTION, Motion
+from vivavoz.rig.rig import Rig
 from vivavoz.train.clips import EYES, IRISES, MIRROR_SIGN, MIRRORED, MOUTH, AnimatedClips, animate, pictures
 from vivavoz.train.rig_deck import DeckConfig
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from tests.unit.train.material import portraits
-from vivavoz.data.landmarks import INNER_LIPS
+from vivavoz.rig.landmarks import INNER_LIPS
 from vivavoz.train.face_training import AnimatedFaces, FaceMapObjective, FaceTraining, _moved, _places
 from vivavoz.train.loop import LoopConfig, train
 from vivavoz.train.rig_deck import DeckConfig, RigDeck

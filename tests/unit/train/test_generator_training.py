@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from tests.unit.train.material import small_preset
-from vivavoz.data.rig_labels import LABELS, in_units
 from vivavoz.engine.model import Model
 from vivavoz.errors import ConfigError, DataError
+from vivavoz.rig.labels import LABELS, in_units
 from vivavoz.train.checkpoint import load_part
 from vivavoz.train.generator_training import (
     FrameWishes,

@@ -11,14 +11,14 @@ from tests.unit.train.board import check_pictures
 from tests.unit.train.material import hear, portraits, small_preset, small_recipe, write_material
 from vivavoz.audio.features import AudioFeatures
 from vivavoz.data.corpus import Prepared, Reader
-from vivavoz.data.motion import COLUMN, MOTION
-from vivavoz.data.rig import Rig
-from vivavoz.data.rig_labels import LABELS, in_units
 from vivavoz.data.shards.archive import write_shard
 from vivavoz.data.shards.manifest import Manifest
 from vivavoz.engine.model import Model
 from vivavoz.engine.weights import load
 from vivavoz.errors import DataError, OutputError
+from vivavoz.rig.labels import LABELS, in_units
+from vivavoz.rig.motion import COLUMN, MOTION
+from vivavoz.rig.rig import Rig
 from vivavoz.train import lite
 from vivavoz.train.checkpoint import load_part, read_progress
 from vivavoz.train.filmed_clips import FilmedConfig

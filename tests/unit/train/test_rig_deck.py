@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.unit.train.material import portraits
-from vivavoz.data.landmarks import OVAL
+from vivavoz.rig.landmarks import OVAL
 from vivavoz.train.rig_deck import DeckConfig, RigDeck, reshaping
 
 

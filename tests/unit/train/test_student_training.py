@@ -8,10 +8,10 @@ import torch
 from tests.models import lively_model
 from tests.unit.train.material import small_preset
 from tests.unit.train.test_generator_training import SETTINGS, heard, smooth_takes
-from vivavoz.data.rig_labels import LABELS
 from vivavoz.errors import ConfigError
 from vivavoz.flow.guidance import guide
 from vivavoz.presets import SamplingConfig
+from vivavoz.rig.labels import LABELS
 from vivavoz.train.generator_training import draw_windows
 from vivavoz.train.label_latents import LabelLatents
 from vivavoz.train.loop import Step

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from tests.unit.train.material import clip_config, portraits, small_preset
-from vivavoz.data.rig_labels import LABELS
 from vivavoz.errors import ConfigError, TrainingError
+from vivavoz.rig.labels import LABELS
 from vivavoz.train.clips import AnimatedClips, pictures
 from vivavoz.train.filmed_clips import FilmedClips
 from vivavoz.train.label_latents import LabelLatents

@@ -7,8 +7,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.unit.vae.pictures import make_vae, portraits
-from vivavoz.data.rig_labels import LABELS
 from vivavoz.errors import ConfigError
+from vivavoz.rig.labels import LABELS
 from vivavoz.vae.bases import MotionBases, amounts_of
 from vivavoz.vae.config import WarpConfig, lite_vae_config, tiny_vae_config
 from vivavoz.vae.vae import VAE

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivavoz.config_json import to_plain
-from vivavoz.data import landmarks as lm
 from vivavoz.data.shards.clip import LABELS, MAX_FRAMES, SIZES_PX, ClipInfo
 from vivavoz.data.shards.codec import decode_arrays, decode_info, decode_sound
 from vivavoz.data.shards.manifest import Manifest, Shard, StoredClip
 from vivavoz.data.shards.storage import join
+from vivavoz.rig import landmarks as lm
 from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
 
 OUTLINES: Final[tuple[tuple[int, ...], ...]] = (

@@ -11,10 +11,10 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoz.data.landmarks import NUM_LANDMARKS
 from vivavoz.data.phonemes import CONSONANTS, SILENCE, VOWELS
 from vivavoz.engine.controls import EXPRESSIONS, STATES
 from vivavoz.errors import DataError
+from vivavoz.rig.landmarks import NUM_LANDMARKS
 from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
 
 MAX_FRAMES: Final = 10 * FRAME_RATE

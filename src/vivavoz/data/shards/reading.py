@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from vivavoz.data.landmarks import NUM_LANDMARKS
 from vivavoz.data.shards.clip import LABELS, SIZES_PX, ClipInfo, Split
 from vivavoz.data.shards.codec import decode_arrays, decode_frames, decode_sound
 from vivavoz.data.shards.manifest import Manifest
 from vivavoz.data.shards.storage import join, read_bytes
 from vivavoz.errors import ConfigError, DataError
+from vivavoz.rig.landmarks import NUM_LANDMARKS
 from vivavoz.timing import FRAMES_PER_LATENT, SAMPLES_PER_FRAME
 
 

@@ -11,9 +11,9 @@ from typing import Final, Protocol, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoz.data.head_pose import HeadFit, fit_head
 from vivavoz.media.crop import FaceBox
 from vivavoz.media.image import Pixels
+from vivavoz.rig.head_pose import HeadFit, fit_head
 
 Landmarks: TypeAlias = NDArray[np.float32]
 

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoz.data import landmarks as lm
 from vivavoz.data.gaze import gaze_angles
-from vivavoz.data.head_pose import HeadFit, angles, fit_head
 from vivavoz.media.image import Pixels
+from vivavoz.rig import landmarks as lm
+from vivavoz.rig.head_pose import HeadFit, angles, fit_head
 
 Floats: TypeAlias = NDArray[np.float32]
 

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoz.data.landmarks import face_mesh, mediapipe_solutions, quiet_stderr
 from vivavoz.data.video.faces import Landmarks
 from vivavoz.media.image import Pixels
+from vivavoz.rig.landmarks import face_mesh, mediapipe_solutions, quiet_stderr
 
 _MAX_FACES: Final = 4
 _REGION_PER_BOX: Final = 1.8

@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vivavoz.data.head_pose import HeadFit, angles
 from vivavoz.data.video.measure import measure_heads
 from vivavoz.errors import DataError
 from vivavoz.evaluate.mouth import openings_of, without_lips
 from vivavoz.evaluate.videos.clips import TalkingClip
 from vivavoz.evaluate.videos.judge_file import load_judge, save_judge
 from vivavoz.evaluate.videos.sync import mel_frames
+from vivavoz.rig.head_pose import HeadFit, angles
 from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
 
 KIND = "vivavoz CAPP"

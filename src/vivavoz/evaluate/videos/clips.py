@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivavoz.audio.reading import read_audio
-from vivavoz.data.landmarks import OVAL
 from vivavoz.data.shards.clip import SIZES_PX
 from vivavoz.data.shards.codec import decode_arrays, decode_frames, decode_sound
 from vivavoz.data.shards.manifest import Manifest, StoredClip
@@ -23,6 +22,7 @@ from vivavoz.data.video.measure import face_labels, measure_heads
 from vivavoz.errors import DataError
 from vivavoz.evaluate.faces import FindLandmarks, without_gaps
 from vivavoz.media.video import read_video
+from vivavoz.rig.landmarks import OVAL
 from vivavoz.timing import FRAME_RATE, SAMPLES_PER_FRAME
 
 HEAD_SIDE = 1.5

@@ -16,10 +16,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoz.data.landmarks import EYE_LEFT, EYE_RIGHT, NOSE_TIP
 from vivavoz.errors import WeightsError
 from vivavoz.evaluate.faces import similarity
 from vivavoz.evaluate.videos.clips import TalkingClip
+from vivavoz.rig.landmarks import EYE_LEFT, EYE_RIGHT, NOSE_TIP
 
 FACE_PX = 112
 EVERY_FRAMES = 5

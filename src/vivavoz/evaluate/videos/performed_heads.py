@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from vivavoz.data.animation import ClipPlan, act
 from vivavoz.data.corpus import Reader
-from vivavoz.data.head_pose import HeadFit, rotation
-from vivavoz.data.motion import COLUMN
 from vivavoz.data.performance import State
-from vivavoz.data.rig import HEAD_RISE
 from vivavoz.evaluate.videos.capp import WINDOW_FRAMES, HeadClip, pose_figures
 from vivavoz.evaluate.videos.sync import mel_frames
+from vivavoz.rig.head_pose import HeadFit, rotation
+from vivavoz.rig.motion import COLUMN
+from vivavoz.rig.rig import HEAD_RISE
 from vivavoz.timing import SAMPLES_PER_FRAME
 
 SPEEDS = (Fraction(5, 6), Fraction(12, 13), Fraction(1), Fraction(12, 11), Fraction(6, 5))

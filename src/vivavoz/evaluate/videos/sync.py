@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vivavoz.audio.mel import MelSpectrogram
-from vivavoz.data.landmarks import OUTER_LIPS
 from vivavoz.errors import DataError
 from vivavoz.evaluate.videos.clips import TalkingClip
 from vivavoz.evaluate.videos.judge_file import load_judge, save_judge
 from vivavoz.evaluate.videos.sync_scores import WINDOW_FRAMES, SyncScores, sync_scores
+from vivavoz.rig.landmarks import OUTER_LIPS
 from vivavoz.timing import SAMPLES_PER_FRAME
 
 KIND = "vivavoz sync"

@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 import skimage.data
 
-from vivavoz.data.landmarks import canonical_points
 from vivavoz.data.phonemes import Phoneme
 from vivavoz.data.video.clips import Senses
 from vivavoz.media.video import VideoWriter
+from vivavoz.rig.landmarks import canonical_points
 from vivavoz.timing import FRAME_RATE, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 
 FACE_HEIGHT_PX = 118

@@ -1,7 +1,7 @@
 import pytest
 
-from tests.unit.data.test_rig import face_landmarks
 from tests.unit.data.video.material import FACE_HEIGHT_PX, MOUTH, marked_face
+from tests.unit.rig.test_rig import face_landmarks
 from vivavoz.data.video.faces import Face, Sighting, principal_track, runs
 
 

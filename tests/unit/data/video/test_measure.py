@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import skimage.data
 
-from tests.unit.data.test_rig import face_landmarks
 from tests.unit.data.video.material import marked_face
+from tests.unit.rig.test_rig import face_landmarks
 from vivavoz.data.video.measure import face_labels, measure, measure_heads, on_face, other_colours, sharpness
 
 FACE = marked_face(256, 320, 90, 10)

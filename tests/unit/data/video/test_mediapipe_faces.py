@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import skimage.data
 
-from vivavoz.data.landmarks import detect_landmarks
 from vivavoz.data.video.faces import Face
 from vivavoz.data.video.mediapipe_faces import MediaPipeFaces
 from vivavoz.media.crop import find_faces, portrait_square
+from vivavoz.rig.landmarks import detect_landmarks
 
 pytest.importorskip("mediapipe")
 

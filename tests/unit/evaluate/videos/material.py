@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tests.unit.data.test_rig import face_image, face_landmarks
+from tests.unit.rig.test_rig import face_image, face_landmarks
 from vivavoz.evaluate.videos.clips import TalkingClip
 
 SIZE_PX = 256

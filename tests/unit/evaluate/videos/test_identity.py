@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from skimage.transform import SimilarityTransform
 
-from tests.unit.data.test_rig import face_image, face_landmarks
 from tests.unit.evaluate.videos.material import talking_clip, write_face_network
+from tests.unit.rig.test_rig import face_image, face_landmarks
 from vivavoz.errors import WeightsError
 from vivavoz.evaluate.faces import similarity
 from vivavoz.evaluate.videos.identity import aligned_face, identity_similarity, load_recogniser

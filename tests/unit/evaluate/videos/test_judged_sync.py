@@ -63,7 +63,7 @@ def test_mouths_follow_the_lips():
 
 
 def test_poses_are_angles_places_and_size():
-    from tests.unit.data.test_rig import face_landmarks
+    from tests.unit.rig.test_rig import face_landmarks
 
     points = np.stack([face_landmarks(), face_landmarks(yaw=10), face_landmarks(pitch=-5, roll=4)])
     track = capp.pose_figures(measure_heads(points))

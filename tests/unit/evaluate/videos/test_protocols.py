@@ -199,7 +199,7 @@ def test_a_folder_is_claimed_by_one_run(tmp_path):
 
 def test_commands(corpus, model, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("vivavoz.engine.weights.load", lambda name, device: model)
-    monkeypatch.setattr("vivavoz.data.landmarks.mediapipe_solutions", _nothing)
+    monkeypatch.setattr("vivavoz.rig.landmarks.mediapipe_solutions", _nothing)
     arguments = ["--people", "1", "--segments", "1", "--max-frames", "5", "-o", str(tmp_path / "t2")]
     assert main(["evaluate", "table2", corpus, *arguments]) == 0
     printed = capsys.readouterr()

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoz.data.landmarks import mediapipe_solutions, quiet_stderr
 from vivavoz.errors import DataError
+from vivavoz.rig.landmarks import mediapipe_solutions, quiet_stderr
 
 Matte: TypeAlias = NDArray[np.uint8]
 Floats: TypeAlias = NDArray[np.float32]

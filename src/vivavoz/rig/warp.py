@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoz.data import landmarks as lm
-from vivavoz.data.rig_mesh import NUM_VERTICES, num_ring_triangles, opening_triangles, ring_points, triangles
+from vivavoz.rig import landmarks as lm
+from vivavoz.rig.mesh import NUM_VERTICES, num_ring_triangles, opening_triangles, ring_points, triangles
 
 PORTRAIT_SIZE_PX: Final = 512
 _SUBPIXEL_BITS: Final = 4

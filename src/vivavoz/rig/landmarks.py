@@ -92,7 +92,7 @@ STABLE_POINTS: Final = (
 
 @functools.cache
 def _canonical() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    with importlib.resources.files("vivavoz.data").joinpath("canonical_face.npz").open("rb") as file, np.load(file) as stored:
+    with importlib.resources.files("vivavoz.rig").joinpath("canonical_face.npz").open("rb") as file, np.load(file) as stored:
         points, triangles = stored["points"].astype(np.float32), stored["triangles"].astype(np.int64)
     points.setflags(write=False)
     triangles.setflags(write=False)
@@ -102,6 +102,16 @@ def _canonical() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 def canonical_points() -> NDArray[np.float32]:
     """Mean landmark layout, (478, 3): frontal, symmetric, face height (forehead to chin) 1, origin between eyes and nose."""
     return _canonical()[0]
+
+
+@functools.cache
+def mirrored_order() -> NDArray[np.int64]:
+    """For every landmark, the one that is in its place in a mirrored picture, (478,)."""
+    points = canonical_points()
+    apart = np.linalg.norm(points[:, None] * np.array([-1, 1, 1], np.float32) - points[None], axis=2)
+    order = apart.argmin(axis=1)
+    order.setflags(write=False)
+    return order
 
 
 def canonical_triangles() -> NDArray[np.int64]:

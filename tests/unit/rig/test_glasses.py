@@ -1,10 +1,10 @@
 import cv2
 import numpy as np
 
-from tests.unit.data.test_rig import face_landmarks, row
-from vivavoz.data import landmarks as lm
-from vivavoz.data.glasses import MIN_CONTRAST, frame_contrast
-from vivavoz.data.rig import Rig
+from tests.unit.rig.test_rig import face_landmarks, row
+from vivavoz.rig import landmarks as lm
+from vivavoz.rig.glasses import MIN_CONTRAST, frame_contrast
+from vivavoz.rig.rig import Rig
 
 FRAMES = (lm.BROW_LEFT[4], 6, 168, lm.LOWER_ORBIT_LEFT[3], lm.LOWER_ORBIT_RIGHT[3])
 """Where glasses touch."""

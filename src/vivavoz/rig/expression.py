@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoz.data import landmarks as lm
-from vivavoz.data.motion import COLUMN
-from vivavoz.data.rig_mesh import spreading_weights
+from vivavoz.rig import landmarks as lm
+from vivavoz.rig.mesh import spreading_weights
+from vivavoz.rig.motion import COLUMN
 
 FULL_OPENING: Final = 0.16
 """Gap between the inner lips at jaw = 1, in face heights."""

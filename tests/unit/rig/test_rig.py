@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from vivavoz.data import landmarks as lm
-from vivavoz.data.head_pose import angles, fit_head, rotation
-from vivavoz.data.motion import MOTION, Motion
-from vivavoz.data.rig import Rig
-from vivavoz.data.rig_labels import LABELS
-from vivavoz.data.rig_mesh import NUM_VERTICES, opening_triangles, triangles
 from vivavoz.errors import DataError
+from vivavoz.rig import landmarks as lm
+from vivavoz.rig.head_pose import angles, fit_head, rotation
+from vivavoz.rig.labels import LABELS
+from vivavoz.rig.mesh import NUM_VERTICES, opening_triangles, triangles
+from vivavoz.rig.motion import MOTION, Motion
+from vivavoz.rig.rig import Rig
 
 FACE_PX = 235.0
 

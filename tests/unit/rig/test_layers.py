@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.unit.data.test_rig import face_image, face_landmarks, row
-from vivavoz.data.layers import Layers
-from vivavoz.data.matte import person_matte, refined
-from vivavoz.data.rig import Rig
+from tests.unit.rig.test_rig import face_image, face_landmarks, row
 from vivavoz.errors import DataError
+from vivavoz.rig.layers import Layers
+from vivavoz.rig.matte import person_matte, refined
+from vivavoz.rig.rig import Rig
 
 LINE_X = 128
 """A pole close to the head."""
@@ -130,5 +130,5 @@ def test_without_mediapipe_nothing_is_parted(monkeypatch):
     def missing():
         raise DataError("no MediaPipe")
 
-    monkeypatch.setattr("vivavoz.data.matte.mediapipe_solutions", missing)
+    monkeypatch.setattr("vivavoz.rig.matte.mediapipe_solutions", missing)
     assert person_matte(picture()).min() == 255

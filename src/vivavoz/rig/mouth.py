@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoz.data import landmarks as lm
-from vivavoz.data.expression import inner_gaps
-from vivavoz.data.smoothstep import smoothstep
+from vivavoz.rig import landmarks as lm
+from vivavoz.rig.expression import inner_gaps
+from vivavoz.rig.smoothstep import smoothstep
 
 Floats: TypeAlias = NDArray[np.float32]
 

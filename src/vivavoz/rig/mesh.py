@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoz.data import landmarks as lm
+from vivavoz.rig import landmarks as lm
 
 RING_SCALES: Final = (1.08, 1.22, 1.42, 1.75, 2.3)
 """Radii of the rings around the head, as multiples of the face's outline; hair, neck and shoulders hang on them."""

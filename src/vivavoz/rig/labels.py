@@ -5,9 +5,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoz.data import landmarks as lm
-from vivavoz.data.head_pose import HeadFit, angles
-from vivavoz.data.motion import COLUMN
+from vivavoz.rig import landmarks as lm
+from vivavoz.rig.head_pose import HeadFit, angles
+from vivavoz.rig.motion import COLUMN
 
 # Name: (typical value, typical spread), from portraits in random motion.
 _SCALE: Final[dict[str, tuple[float, float]]] = {

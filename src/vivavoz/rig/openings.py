@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoz.data.mouth import Mouth, paint_mouth
-from vivavoz.data.smoothstep import smoothstep
-from vivavoz.data.warp import PORTRAIT_SIZE_PX, sample, soft_polygon
+from vivavoz.rig.mouth import Mouth, paint_mouth
+from vivavoz.rig.smoothstep import smoothstep
+from vivavoz.rig.warp import PORTRAIT_SIZE_PX, sample, soft_polygon
 
 Floats: TypeAlias = NDArray[np.float32]
 Affine: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]

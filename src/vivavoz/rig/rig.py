@@ -11,20 +11,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoz.data import landmarks as lm
-from vivavoz.data.expression import FULL_OPENING, displace, inner_gaps
-from vivavoz.data.glasses import MIN_CONTRAST, frame_contrast, give_with_glasses
-from vivavoz.data.head_pose import HeadFit, fit_head, rotation
-from vivavoz.data.layers import Layers
-from vivavoz.data.matte import Matte
-from vivavoz.data.motion import COLUMN, MOTION
-from vivavoz.data.mouth import Mouth, measure_mouth
-from vivavoz.data.openings import draw_eyeball, draw_mouth
-from vivavoz.data.rig_labels import measure_labels
-from vivavoz.data.rig_mesh import NUM_RING_POINTS
-from vivavoz.data.smoothstep import smoothstep
-from vivavoz.data.warp import PORTRAIT_SIZE_PX, backward_flow, pixel_centres, portrait_mesh, sample, warp_mesh
 from vivavoz.errors import DataError
+from vivavoz.rig import landmarks as lm
+from vivavoz.rig.expression import FULL_OPENING, displace, inner_gaps
+from vivavoz.rig.glasses import MIN_CONTRAST, frame_contrast, give_with_glasses
+from vivavoz.rig.head_pose import HeadFit, fit_head, rotation
+from vivavoz.rig.labels import measure_labels
+from vivavoz.rig.layers import Layers
+from vivavoz.rig.matte import Matte
+from vivavoz.rig.mesh import NUM_RING_POINTS
+from vivavoz.rig.motion import COLUMN, MOTION
+from vivavoz.rig.mouth import Mouth, measure_mouth
+from vivavoz.rig.openings import draw_eyeball, draw_mouth
+from vivavoz.rig.smoothstep import smoothstep
+from vivavoz.rig.warp import PORTRAIT_SIZE_PX, backward_flow, pixel_centres, portrait_mesh, sample, warp_mesh
 
 _SMALL_SIZE_PX: Final = 256
 HEAD_RISE: Final = 0.25
@@ -266,7 +266,7 @@ class Rig:
         for row in motion:
             matrix, constant = self._rigid_at(row, float(middle[2]))
             centres.append((matrix @ middle[:2] + constant) / PORTRAIT_SIZE_PX)
-        return np.stack(centres)
+        return np.reshape(centres, (len(motion), 2))
 
     def _deform(self, row: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Vertices (V, 3) and irises (10, 3) of a frame, portrait coordinates."""

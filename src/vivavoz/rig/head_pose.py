@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoz.data import landmarks as lm
+from vivavoz.rig import landmarks as lm
 
 _PIVOT = np.array([0.0, 0.75, 0.40])
 """Where the head turns: inside the neck, a little below the chin (head's frame, face height 1)."""

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoz.data import landmarks as lm
-from vivavoz.data.rig_mesh import NUM_VERTICES
-from vivavoz.data.smoothstep import smoothstep
+from vivavoz.rig import landmarks as lm
+from vivavoz.rig.mesh import NUM_VERTICES
+from vivavoz.rig.smoothstep import smoothstep
 
 MIN_CONTRAST: Final = 0.32
 """Contrast, against the skin's brightness, of lines across the nose and under both eyes that are taken for a frame.

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoz.data.matte import Matte
-from vivavoz.data.smoothstep import smoothstep
-from vivavoz.data.warp import sample
+from vivavoz.rig.matte import Matte
+from vivavoz.rig.smoothstep import smoothstep
+from vivavoz.rig.warp import sample
 
 Floats: TypeAlias = NDArray[np.float32]
 
