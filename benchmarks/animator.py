@@ -28,11 +28,9 @@ from vivavoz.audio.espeak import VARIANTS, Voice
 from vivavoz.audio.reading import read_audio
 from vivavoz.data.corpus import Portraits, Reader, prepare_portraits, prepare_speech
 from vivavoz.data.espeak import speak
-from vivavoz.rig.landmarks import face_mesh
 from vivavoz.data.performance import perform
 from vivavoz.data.phonemes import Phoneme, align, recognise
 from vivavoz.data.prosody import band_loudness, num_frames_of
-from vivavoz.rig.labels import in_units
 from vivavoz.data.talkers import talkers
 from vivavoz.data.visemes import CLOSURES, LIPS, LOUDNESS_RATE_HZ, lip_motion
 from vivavoz.errors import DataError
@@ -46,6 +44,8 @@ from vivavoz.evaluate.mouth import (
     measure_openings,
 )
 from vivavoz.media.video import read_video
+from vivavoz.rig.labels import in_units
+from vivavoz.rig.landmarks import face_mesh
 from vivavoz.timing import FRAME_RATE, SAMPLE_RATE_HZ
 
 Figures = dict[str, Any]

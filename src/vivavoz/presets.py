@@ -100,6 +100,11 @@ class Preset:
                 f"{self.generator.block_latents}: lower it"
             )
 
+    @property
+    def lone_references(self) -> int:
+        """References that a single portrait becomes."""
+        return max(1, len(self.posed_jaws))
+
     def to_json(self) -> str:
         """The preset as JSON text, `from_json`'s counterpart."""
         return json.dumps({"format_version": FORMAT_VERSION, **to_plain(self)}, indent=2) + "\n"

@@ -59,8 +59,8 @@ def count_block(preset: Preset, *, sessions: int = 1, dtype: torch.dtype = torch
     size = dtype.itemsize
     state = {stage: sessions * _sum(report, stage, "state_bytes") / _FLOAT32_BYTES for stage in STAGES}
     passes = sampling.num_steps + 1
-    slots = window + 1
-    """Of a context: latents of the window and a reference."""
+    slots = window + preset.lone_references
+    """Of a context: latents of the window and the references."""
     read, written = slots - sampling.block_latents, sampling.block_latents
     pictures = sessions * frames * 3 * preset.output_size**2
     bytes_of = {
@@ -131,9 +131,10 @@ def _num_parameters(*modules: nn.Module) -> int:
 
 @torch.no_grad()
 def _reference_bytes(model: Model, size: int) -> int:
-    """What decoding reads of one portrait; the photographs stay in float32, and the generator has its own copy of latents."""
+    """What decoding reads of one person; the photographs stay in float32, and the generator has its own copy of latents."""
     preset = model.preset
-    picture, photo = (torch.empty(1, 1, 3, side, side, device=META) for side in (preset.working_size, preset.output_size))
+    sides, count = (preset.working_size, preset.output_size), preset.lone_references
+    picture, photo = (torch.empty(1, count, 3, side, side, device=META) for side in sides)
     references = model.vae.encode_references(picture, photo)
     kept = size * sum(tensor.numel() for tensor in tensors_of((references.fusion, references.warp, references.anchor)))
     return kept + (0 if references.photos is None else references.photos.nbytes)

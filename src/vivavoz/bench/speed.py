@@ -97,9 +97,9 @@ def open_model(name_or_path: str, device: torch.device, dtype: torch.dtype) -> t
 
 
 def anybody(model: Model) -> Avatar:
-    """An avatar made of noise."""
-    side = model.preset.output_size
-    return model.avatar(np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8), crop="none")
+    """An avatar made of noise, with as many references as a lone portrait becomes."""
+    side, count = model.preset.output_size, model.preset.lone_references
+    return model.avatar(list(np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)), crop="none")
 
 
 def measure(model: Model, plan: Plan) -> Speed:

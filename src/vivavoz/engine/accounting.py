@@ -86,12 +86,12 @@ class Report:
 
 
 def describe(preset: Preset) -> Report:
-    """Account for `preset` with one stream, one reference, the preset's own sampling, and the window as full as it gets."""
+    """Account for `preset` with one stream of one portrait, the preset's own sampling, and the window as full as it gets."""
     with META:
         model = Model(preset).eval()
     side = preset.working_size
     encoder = account_encoder(model.vae, side)
-    decoder = account_decoder(model.vae, side)
+    decoder = account_decoder(model.vae, side, num_references=preset.lone_references)
     generator = _account_generator(model)
     audio = _account_audio(model)
     return Report(
@@ -157,11 +157,11 @@ def account_encoder(vae: VAE, side_px: int) -> tuple[Stage, ...]:
 
 
 @torch.no_grad()
-def account_decoder(vae: VAE, side_px: int) -> tuple[Stage, ...]:
+def account_decoder(vae: VAE, side_px: int, *, num_references: int = 1) -> tuple[Stage, ...]:
     """D1, D_ref, and D2 or the reference warp, for `side_px` x `side_px` pictures; `vae` is on the meta device."""
     latent_side = side_px // vae.config.spatial_factor
-    references = vae.encode_references(torch.empty(1, 1, 3, side_px, side_px, device=META))
-    state = vae.init_decoder_state(1, latent_side, latent_side, 1)
+    references = vae.encode_references(torch.empty(1, num_references, 3, side_px, side_px, device=META))
+    state = vae.init_decoder_state(1, latent_side, latent_side, num_references)
     z = torch.empty(1, vae.config.latent_channels, 1, latent_side, latent_side, device=META)
     vae.decode(z, references, state)
     head_name, warp = "D2", []
@@ -207,7 +207,7 @@ def _account_generator(model: Model) -> tuple[Stage, ...]:
     state = generator.init_state(
         1,
         (side, side),
-        num_references=1,
+        num_references=model.preset.lone_references,
         guidance=needs_no_reference_branch(sampling),
         cache_read=CacheRead.FILLED,
     )
