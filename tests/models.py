@@ -15,6 +15,7 @@ from vivavoz.engine.conversation import Frame
 from vivavoz.engine.model import Model
 from vivavoz.engine.stream import Stream
 from vivavoz.presets import Preset, SamplingConfig, tiny
+from vivavoz.rig.labels import LABELS
 
 
 def lively_model(preset: Preset, seed: int = 0) -> Model:
@@ -98,3 +99,11 @@ def picturewise() -> Preset:
     """The tiny preset with a decoder that sees single pictures, as `lite`'s does."""
     preset = tiny(warp=True)
     return replace(preset, vae=replace(preset.vae, outer_temporal_kernel=1, inner_temporal_kernel=1))
+
+
+def posing_model() -> Model:
+    """A model whose preset poses lone portraits, as `lite`'s does."""
+    preset = picturewise()
+    vae = replace(preset.vae, latent_channels=24, frame_codes=len(LABELS))
+    generator = replace(preset.generator, latent_channels=24)
+    return lively_model(replace(preset, vae=vae, generator=generator, posed_jaws=(0.0, 0.6)))

@@ -237,7 +237,10 @@ def calibration_inputs(model: Model, num_references: int) -> list[list[NDArray[n
     import skimage.data
 
     face = skimage.data.astronaut()  # type: ignore[no-untyped-call]
-    avatar = model.avatar([face, face[:, ::-1], face[16:-16, 16:-16]][:num_references])
+    if num_references == model.preset.lone_references:
+        avatar = model.avatar(face)
+    else:
+        avatar = model.avatar([face, face[:, ::-1], face[16:-16, 16:-16]][:num_references], posed=False)
     latents: list[Tensor] = []
 
     def listen(z: Tensor, references: References, state: DecoderState) -> list[Tensor]:

@@ -8,7 +8,7 @@ import pytest
 import skimage.data
 import torch
 
-from tests.models import images, lively_model, picturewise, play, speech
+from tests.models import images, lively_model, picturewise, play, posing_model, speech
 from vivavoz.engine import openvino_runtime
 from vivavoz.engine.avatar import Avatar
 from vivavoz.engine.model import Model
@@ -72,6 +72,15 @@ def test_int8_is_close_and_calibrated_on_the_same_pictures_every_time(monkeypatc
     assert np.abs(first[0][0] - first[-1][0]).max() > 0.01, "the clip moves"
     psnr = psnr_to_eager("openvino-int8", one)
     assert 25 <= psnr < 60, "8 bits cost something"
+
+
+def test_every_number_of_references_is_calibrated_with_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_runtime, "CALIBRATION_S", 1)
+    monkeypatch.setattr(openvino_runtime, "CALIBRATION_PICTURES", 2)
+    model = posing_model()
+    for count in (1, 2, 3):
+        _, latents, *_ = openvino_runtime.calibration_inputs(model, count)[0]
+        assert latents.shape[:2] == (1, count)
 
 
 def test_a_model_it_is_not_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

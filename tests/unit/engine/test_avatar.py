@@ -8,8 +8,7 @@ import pytest
 import skimage.data
 import torch
 
-from tests.models import lively_model, portrait, tiniest, tiny_model
-from vivavoz.engine.model import Model
+from tests.models import lively_model, portrait, posing_model, tiniest, tiny_model
 from vivavoz.errors import ConfigError, ImageError
 from vivavoz.media.image import write_image
 from vivavoz.presets import tiny
@@ -55,15 +54,8 @@ def test_the_warp_keeps_photographs_finer_than_the_vae_sees() -> None:
     assert avatar.references.latents.shape[-2:] == (1, 1)
 
 
-def posing() -> Model:
-    """A model whose preset poses lone portraits."""
-    preset = tiny(warp=True)
-    vae = replace(preset.vae, latent_channels=24, frame_codes=len(LABELS))
-    return lively_model(replace(preset, vae=vae, generator=replace(preset.generator, latent_channels=24), posed_jaws=(0.0, 0.6)))
-
-
 def test_a_lone_portrait_is_shown_with_its_lips_shut_and_with_its_mouth_open() -> None:
-    model, photo = posing(), skimage.data.astronaut()
+    model, photo = posing_model(), skimage.data.astronaut()
     avatar = model.avatar(photo)
     assert len(avatar.crops) == 1
     assert len(avatar.shown) == 2
@@ -82,7 +74,7 @@ def test_a_lone_portrait_is_shown_with_its_lips_shut_and_with_its_mouth_open() -
 
 
 def test_what_cannot_or_shall_not_be_posed_is_shown_as_it_is() -> None:
-    model, photo = posing(), skimage.data.astronaut()
+    model, photo = posing_model(), skimage.data.astronaut()
     for avatar in (model.avatar(photo, posed=False), model.avatar(portrait(0, 256, 256), crop="none")):
         assert len(avatar.shown) == avatar.references.num_references == 1
         assert avatar.shown[0] is avatar.crops[0].image
