@@ -11,10 +11,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import skimage.data
 import torch
 
 import vivavoz
-from tests.models import images, lively_model, play, portrait, speech, tiniest, tiny_avatar
+from tests.models import images, lively_model, play, portrait, posing_model, speech, tiniest, tiny_avatar
 from vivavoz.audio.reading import read_audio
 from vivavoz.cli import main, progress
 from vivavoz.engine.generate import Progress, generate, render
@@ -211,6 +212,24 @@ def interrupt(step):
 progress._plain_lines = lambda: interrupt
 sys.exit(main(sys.argv[2:]))
 """
+
+
+def test_a_lone_portrait_is_posed_unless_it_cannot_or_shall_not_be(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_model(posing_model(), tmp_path / "posing", torch.float32)
+    write_image(tmp_path / "eve.png", skimage.data.astronaut())
+
+    def video(name: str, *options: str) -> np.ndarray:
+        files = [str(tmp_path / "eve.png"), str(inputs / "speech.wav")]
+        assert main(["generate", *files, "-o", str(tmp_path / name), "--model", str(tmp_path / "posing"), *options]) == 0
+        return pictures(tmp_path / name)
+
+    assert not np.array_equal(video("posed.mp4"), video("as-is.mp4", "--as-is"))
+    assert "shown as it is" not in capsys.readouterr().err
+    write_image(tmp_path / "eve.png", portrait(0, 256, 256))
+    video("nobody.mp4", "--crop", "none")
+    assert "eve.png is shown as it is: no frontal face found whose mouth could be posed" in capsys.readouterr().err
 
 
 def test_ctrl_c_says_so_and_leaves_nothing(inputs: Path, tmp_path: Path) -> None:

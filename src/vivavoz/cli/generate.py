@@ -38,6 +38,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--crop", choices=("auto", "none"), default="auto", help="find and frame the face, or take the centre square"
     )
+    parser.add_argument(
+        "--as-is",
+        action="store_true",
+        help="show the decoder a lone portrait as it is, not with lips shut and with mouth open",
+    )
     wishes = parser.add_argument_group(
         "what the face does beside speaking", "left to the model where not given; angles in radians"
     )
@@ -64,6 +69,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> None:
     """Make the video; progress goes to stderr, the last line to stdout."""
     from vivavoz.cli.progress import showing_progress
+    from vivavoz.engine.avatar_file import AVATAR_SUFFIX
     from vivavoz.engine.generate import read_speech, render
     from vivavoz.engine.weights import load
 
@@ -73,10 +79,12 @@ def run(options: argparse.Namespace) -> None:
     wishes = _wishes(options)
     samples = read_speech(speech)
     model = load(options.model, runtime=options.runtime)
-    avatar = model.avatar(portraits, options.crop, options.size)
+    avatar = model.avatar(portraits, options.crop, options.size, posed=not options.as_is)
     for path, crop in zip(portraits, avatar.crops, strict=False):  # a stored avatar is one file for all of its portraits
         if crop.num_faces > 1:
             print(f"vivavoz: {crop.num_faces} faces in {path}; the largest is animated", file=sys.stderr)
+    if len(avatar.shown) == 1 < model.preset.lone_references and not options.as_is and Path(portraits[0]).suffix != AVATAR_SUFFIX:
+        print(f"vivavoz: {portraits[0]} is shown as it is: no frontal face found whose mouth could be posed", file=sys.stderr)
     with showing_progress() as progress:
         summary = render(
             avatar,

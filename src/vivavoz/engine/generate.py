@@ -92,6 +92,7 @@ def generate(
     overlap: bool = False,
     crop: CropMode = "auto",
     size: int | None = None,
+    posed: bool = True,
     progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
     """Make a talking-portrait video file.
@@ -102,7 +103,7 @@ def generate(
         output: the video to write: .mp4, .m4v, .mov or .mkv. It appears when it is complete, or not at all.
         model: a preset, a folder with weights, or a loaded model.
         seed, num_steps, guidance_audio, guidance_reference, block_latents, controls, overlap: see `Avatar.stream`.
-        crop, size: see `Model.avatar`.
+        crop, size, posed: see `Model.avatar`.
         progress: called about once per block.
 
     Raises:
@@ -112,7 +113,7 @@ def generate(
     if not isinstance(model, Model):
         model = load(model)
     return render(
-        model.avatar(portraits, crop, size),
+        model.avatar(portraits, crop, size, posed=posed),
         samples,
         output,
         seed=seed,
