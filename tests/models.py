@@ -106,4 +106,4 @@ def posing_model() -> Model:
     preset = picturewise()
     vae = replace(preset.vae, latent_channels=24, frame_codes=len(LABELS))
     generator = replace(preset.generator, latent_channels=24)
-    return lively_model(replace(preset, vae=vae, generator=generator, posed_jaws=(0.0, 0.6)))
+    return lively_model(replace(preset, vae=vae, generator=generator, posed_jaws=(0.0, 0.6), posed_cover=-3.0))

@@ -73,6 +73,9 @@ class Preset:
     posed_jaws: tuple[float, ...] = ()
     """Beyond the paper: of a person of whom there is one portrait, the references are that portrait with the jaw so far down,
     from 0 (lips shut) to 1 (docs/adr/0017-posed-portraits.md). Empty: the portrait as it is."""
+    posed_cover: float = 0.0
+    """Added to the logits of the painted layer's mask where a portrait is posed: the references then show the open mouth, and
+    little is left to be painted."""
 
     def __post_init__(self) -> None:
         most, labels = self.generator.max_references, len(LABELS)
@@ -148,6 +151,7 @@ def lite() -> Preset:
         working_size=192,
         output_size=512,
         posed_jaws=(0.0, 0.6),
+        posed_cover=-3.0,
     )
 
 

@@ -117,12 +117,13 @@ def make_avatar(
     working_size, output_size = _sizes(model, size)
     crops = tuple(_crop(portrait, crop, output_size) for portrait in portraits)
     shown = tuple(cut.image for cut in crops)
-    moved = None
+    moved, cover = None, 0.0
     if posed and model.preset.posed_jaws and len(shown) == 1:
         poses = pose_mouth(shown[0], model.preset.posed_jaws)
         if poses is not None:
             shown = poses.pictures
             moved = torch.from_numpy(poses.labels - poses.labels[0])[None].to(model.device)
+            cover = model.preset.posed_cover
     pictures = [resized(image, working_size) for image in shown]
     with torch.inference_mode():
         references = model.vae.encode_references(
@@ -131,6 +132,7 @@ def make_avatar(
             photos=photographs(shown, model.device),
             at_rest=True,
             moved=moved,
+            cover=cover,
         )
     return Avatar(model=model, references=references, crops=crops, shown=shown, size=output_size)
 

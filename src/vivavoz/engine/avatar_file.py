@@ -39,6 +39,9 @@ def write_avatar(avatar: Avatar, path: str | os.PathLike[str]) -> None:
     """See `Avatar.save`."""
     pictures = torch.from_numpy(np.stack(avatar.shown))
     kept = {_name(i): tensor.detach().cpu().contiguous() for i, tensor in enumerate(tensors_of(_kept(avatar.references)))}
+    cover = avatar.references.cover
+    if cover is not None:
+        kept["cover"] = cover.detach().cpu().contiguous()
     about = {"kind": _KIND, "preset": avatar.model.preset.name, "vae": _digest(avatar.model.vae)}
     write_tensors(path, {"pictures": pictures, **kept}, about)
 
@@ -65,7 +68,12 @@ def refilled(references: References, found: Mapping[str, Tensor], path: Path) ->
     if any(its.shape != mine.shape for its, mine in zip(theirs, own, strict=True)):
         raise _damaged(path)
     latents, fusion, warp, anchor = with_tensors(kept, [its.to(mine) for its, mine in zip(theirs, own, strict=True)])
-    return replace(references, latents=latents, fusion=fusion, warp=warp, anchor=anchor)
+    cover = references.cover
+    if cover is not None and "cover" in found:  # in files of before it is not
+        if found["cover"].shape != cover.shape:
+            raise _damaged(path)
+        cover = found["cover"].to(cover)
+    return replace(references, latents=latents, fusion=fusion, warp=warp, anchor=anchor, cover=cover)
 
 
 def _damaged(path: Path) -> WeightsError:

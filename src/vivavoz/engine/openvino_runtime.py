@@ -168,15 +168,15 @@ class _Fields(nn.Module):
 
     def forward(self, codes: Tensor, *session: Tensor) -> tuple[Tensor, ...]:
         """`codes` (1, K, 1, h, w), `session` as `tensors_of(_of_session(references))`."""
-        latents, fusion, warp, anchor = with_tensors(_of_session(self.references), session)
-        references = replace(self.references, latents=latents, fusion=fusion, warp=warp, anchor=anchor, photos=None)
+        latents, fusion, warp, anchor, cover = with_tensors(_of_session(self.references), session)
+        references = replace(self.references, latents=latents, fusion=fusion, warp=warp, anchor=anchor, cover=cover, photos=None)
         fields = self.vae.fields_of(codes, references)
         return tuple(getattr(fields, field.name) for field in dataclass_fields(WarpFields))
 
 
-def _of_session(references: References) -> tuple[Any, Any, Any, Any]:
+def _of_session(references: References) -> tuple[Any, Any, Any, Any, Any]:
     """What the decoder reads of references."""
-    return references.latents, references.fusion, references.warp, references.anchor
+    return references.latents, references.fusion, references.warp, references.anchor, references.cover
 
 
 def _graph(model: Model, num_references: int, *, int8: bool) -> Any:

@@ -44,6 +44,8 @@ class References:
     """(B, M) False where a row has fewer references than M (at least one each); None: all are there."""
     anchor: Tensor | None = None
     """(B, M, 2, 1, h, w) flow of each reference at its own latent, to be subtracted; None unless `WarpConfig.anchored`."""
+    cover: Tensor | None = None
+    """(B, 1, 1, 1, 1) to be added to the logits of the painted layer's mask; None without a warp or for M = 0."""
 
     @property
     def num_references(self) -> int:
@@ -73,6 +75,7 @@ class References:
             size=first.size,
             mask=_cat([row.mask for row in rows]),
             anchor=_cat([row.anchor for row in rows]),
+            cover=_cat([row.cover for row in rows]),
         )
 
     def repeat(self, count: int) -> References:
@@ -89,6 +92,7 @@ class References:
             size=self.size,
             mask=None if self.mask is None else rows(self.mask),
             anchor=None if self.anchor is None else rows(self.anchor),
+            cover=None if self.cover is None else rows(self.cover),
         )
 
 
@@ -202,6 +206,7 @@ class VAE(nn.Module):
         *,
         at_rest: bool = False,
         moved: Tensor | None = None,
+        cover: float = 0.0,
     ) -> References:
         """Reference pictures (B, M, 3, H, W) in [-1, 1], M >= 0, -> what decoding and generating need of them.
 
@@ -210,6 +215,7 @@ class VAE(nn.Module):
         the encoder's own, where training knows better ones; `at_rest` corrects the encoder's own by `at_rest`, where a generator
         writes what is decoded: what the encoder writes is decoded best beside what it wrote of the references. `moved` (B, M, K)
         says how far the codes of each picture are from those of the first, where that is known: only the first is then read.
+        `cover` says how much further than the decoder has it, in logits, the painted layer covers the references.
         """
         b, m, _, h, w = pictures.shape
         check_size(h, w)
@@ -244,6 +250,7 @@ class VAE(nn.Module):
             photos=photos if warp is not None else None,
             size=size,
             mask=mask,
+            cover=None if warp is None else latents.new_full((b, 1, 1, 1, 1), cover),
         )
         if self.config.warp is not None and self.config.warp.anchored:
             unmoved = (self.warp_fields(latents[:, i].unsqueeze(2), references).flow[:, i] for i in range(m))
@@ -291,7 +298,11 @@ class VAE(nn.Module):
         x = self._fused(codes, references, state)
         yield None
         for fields in self.head.in_steps(x, references.warp, references.mask, own, amounts):
-            yield fields if fields is None or anchor is None else replace(fields, flow=fields.flow - anchor)
+            if fields is not None and anchor is not None:
+                fields = replace(fields, flow=fields.flow - anchor)
+            if fields is not None and references.cover is not None:
+                fields = replace(fields, mask=fields.mask + references.cover)
+            yield fields
 
     def next_codes(self, z: Tensor, state: DecoderState | None) -> Tensor:
         """`codes_of` the next latents of a stream."""

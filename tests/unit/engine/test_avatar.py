@@ -66,6 +66,7 @@ def test_a_lone_portrait_is_shown_with_its_lips_shut_and_with_its_mouth_open() -
     assert none < 0.2 * white, "teeth"
     assert np.abs(wide - shut)[lips].mean() > 10
     assert np.abs(wide - shut)[:48].max() < 2
+    assert [float(one.references.cover) for one in (avatar, model.avatar(photo, posed=False))] == [-3, 0]
     codes = avatar.references.latents[0, :, : len(LABELS), 0, 0]
     opened = in_units((codes - codes[0]).numpy(), "opening") - in_units(np.zeros((2, len(LABELS))), "opening")
     assert opened == pytest.approx([0, 0.6 * FULL_OPENING], abs=1e-3)

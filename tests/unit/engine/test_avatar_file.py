@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tests.models import images, lively_model, picturewise, play, portrait, speech, tiny_model
@@ -39,10 +40,26 @@ def test_a_posed_portrait_is_stored_as_it_was_posed(tmp_path: Path) -> None:
     avatar = lively_model(picturewise()).avatar(portrait(0, 256, 256), crop="none", size=96)
     poses = (avatar.shown[0], avatar.shown[0][::-1].copy())
     both = avatar.model.avatar(list(poses), crop="none")
-    replace(avatar, shown=poses, references=both.references).save(tmp_path / "anna.safetensors")
-    again = avatar.model.avatar(tmp_path / "anna.safetensors")
+    assert both.references.cover is not None
+    bare = replace(both.references, cover=both.references.cover - 3)
+    path = tmp_path / "anna.safetensors"
+    replace(avatar, shown=poses, references=bare).save(path)
+    again = avatar.model.avatar(path)
     assert np.array_equal(np.stack(again.shown), np.stack(poses))
     assert again.references.num_references == 2
+    assert again.references.cover is not None
+    assert torch.equal(again.references.cover, bare.cover)
+    with safe_open(path, framework="pt") as file:
+        about = file.metadata()
+    found = load_file(path)
+    del found["cover"]  # as in files written before there was one
+    save_file(found, path, metadata=about)
+    older = avatar.model.avatar(path).references
+    assert older.cover is not None
+    assert float(older.cover) == 0
+    save_file(found | {"cover": torch.zeros(2)}, path, metadata=about)
+    with pytest.raises(WeightsError, match="is damaged"):
+        avatar.model.avatar(path)
 
 
 def test_other_weights_and_other_files_are_refused(tmp_path: Path) -> None:
@@ -68,8 +85,6 @@ def test_what_does_not_go_with_its_pictures_is_damaged(tmp_path: Path) -> None:
     path = tmp_path / "anna.safetensors"
     avatar = changed_avatar()
     avatar.save(path)
-    from safetensors import safe_open
-
     with safe_open(path, framework="pt") as file:
         about = file.metadata()
     found = load_file(path)

@@ -8,7 +8,7 @@ import torch
 from tests.unit.vae.pictures import make_vae, portraits, video
 from vivavoz.errors import ConfigError
 from vivavoz.vae.config import VAEConfig, paper_vae_config, tiny_vae_config
-from vivavoz.vae.vae import VAE
+from vivavoz.vae.vae import VAE, References
 
 CONFIGS = {"paint": tiny_vae_config(), "warp": tiny_vae_config(warp=True)}
 both = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
@@ -98,6 +98,30 @@ def test_references_are_at_rest_only_where_that_is_said() -> None:
     assert torch.equal(told.latents, as_read.latents), "what is known needs no correction"
     z = at_rest.latents[:, 0, :, None]
     torch.testing.assert_close(vae.warp_fields(z, at_rest).flow[:, 0], torch.zeros(1, 2, 1, 32, 32), atol=1e-5, rtol=0)
+
+
+def test_what_references_differ_by_may_be_told() -> None:
+    vae = make_vae(tiny_vae_config(warp=True))
+    pictures = portraits(1, 2)
+    moved = torch.tensor([[[0.0, 0.0, 0.0], [0.5, -1.0, 0.0]]])
+    read, told = vae.encode_references(pictures).latents, vae.encode_references(pictures, moved=moved).latents
+    assert torch.equal(told[:, 0], read[:, 0])
+    assert torch.allclose(told[:, 1, :3] - read[:, 0, :3], moved[:, 1, :, None, None].expand(1, 3, 1, 1), atol=1e-6)
+    assert torch.equal(told[:, 1, 3:], read[:, 0, 3:])
+
+
+def test_the_painted_layer_may_cover_less_and_each_row_as_its_own_references_say() -> None:
+    vae = make_vae(tiny_vae_config(warp=True))
+    pictures = portraits(1, 2)
+    usual, bare = vae.encode_references(pictures), vae.encode_references(pictures, cover=-3.0)
+    z = latents(1, 1)
+    as_usual, barely = vae.warp_fields(z, usual), vae.warp_fields(z, bare)
+    torch.testing.assert_close(barely.mask, as_usual.mask - 3)
+    assert torch.equal(barely.flow, as_usual.flow)
+    both = vae.warp_fields(z.repeat(2, 1, 1, 1, 1), References.joined([usual, bare]))
+    torch.testing.assert_close(both.mask, torch.cat([as_usual.mask, barely.mask]), atol=1e-5, rtol=1e-5)
+    twice = vae.warp_fields(z.repeat(2, 1, 1, 1, 1), bare.repeat(2))
+    torch.testing.assert_close(twice.mask[1:], barely.mask, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
