@@ -51,10 +51,9 @@ def pose_mouth(portrait: Pixels, jaws: Sequence[float], find: Find = find_landma
     Returns:
         A picture for each; None where there is no face that can be posed.
     """
-    side = (PORTRAIT_SIZE_PX, PORTRAIT_SIZE_PX)
-    own = (
-        portrait if portrait.shape[:2] == side else np.asarray(cv2.resize(portrait, side, interpolation=cv2.INTER_AREA), np.uint8)
-    )
+    own, side = portrait, PORTRAIT_SIZE_PX
+    if len(own) != side:
+        own = np.asarray(cv2.resize(own, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
     points = find(own)
     if points is None:
         return None

@@ -158,13 +158,13 @@ def animate(
     frames = np.stack([frame.image for frame in rendered])
     references = np.zeros((0, *frames.shape[1:]), np.uint8)
     if len(poses):
-        references = np.stack([rig.render(as_shown(rig, pose), config.size).image for pose in poses])
+        references = np.stack([rig.render(_as_shown(rig, pose), config.size).image for pose in poses])
     labels, reference_labels = rig.labels(rows), rig.labels(poses)
     half = config.size // 2
     flow = np.zeros((len(rows), len(poses), half, half, 2), np.float32)
     for to, frame, row in zip(flow, rendered, rows, strict=True):
         for i, pose in enumerate(poses):
-            to[i] = frame.flow if as_shown(rig, pose) is None else rig.flow_between(row, pose, config.size, half)
+            to[i] = frame.flow if _as_shown(rig, pose) is None else rig.flow_between(row, pose, config.size, half)
     mask = np.stack([frame.mask for frame in rendered])
     region = np.stack([face_region(frame.landmarks, config.size) for frame in rendered])
     if config.mirror and rng.random() < 0.5:
@@ -186,7 +186,7 @@ def animate(
     )
 
 
-def as_shown(rig: Rig, pose: NDArray[np.float32]) -> NDArray[np.float32] | None:
+def _as_shown(rig: Rig, pose: NDArray[np.float32]) -> NDArray[np.float32] | None:
     """What `Rig.render` is to be given for a pose: the portrait itself where it is at rest."""
     return None if np.array_equal(pose, rig.rest()) else pose
 

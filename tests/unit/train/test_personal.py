@@ -2,12 +2,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import skimage.data
 import torch
 
-from tests.models import lively_model, portrait, tiny_model
+from tests.models import lively_model, portrait, posing_model, tiny_model
 from tests.unit.train.material import portraits, small_preset
 from vivavoz.engine.trees import tensors_of
 from vivavoz.errors import ConfigError, DataError
+from vivavoz.media.crop import crop_portrait
+from vivavoz.rig.finder import find_landmarks
+from vivavoz.rig.labels import LABELS
+from vivavoz.rig.posing import mouth_poses
+from vivavoz.rig.rig import Rig
 from vivavoz.train.loop import LoopConfig
 from vivavoz.train.personal import PersonalTraining, PersonClips, personal_training, personalise
 from vivavoz.train.vae_training import VAETraining
@@ -38,6 +44,24 @@ def test_pictures_of_the_person_come_closer_and_no_weight_changes(tmp_path):
     assert torch.equal(personal.references.photos, avatar.references.photos)
     assert not any(tensor.requires_grad for tensor in tensors_of(personal.references))
     assert next(personal.stream().push(np.zeros(12_000, np.float32))).image.shape == (avatar.size, avatar.size, 3)
+
+
+def test_both_poses_of_a_portrait_are_learnt_and_shown(tmp_path):
+    avatar = posing_model().avatar(skimage.data.astronaut())
+    crop = crop_portrait(skimage.data.astronaut()).image
+    rig = Rig.from_image(crop, find_landmarks(crop))
+    lines = []
+    personal = personalise(avatar, tmp_path, TRAINING, rig=rig, report=lines.append)
+    assert np.isfinite([value for line in lines for value in line.values()]).all()
+    shapes = [[tensor.shape for tensor in tensors_of(one.references)] for one in (avatar, personal)]
+    assert shapes[0] == shapes[1]
+    assert len(personal.shown) == personal.references.num_references == 2
+    assert all(np.abs(theirs.astype(int) - mine).mean() < 1 for theirs, mine in zip(personal.shown, avatar.shown, strict=True))
+    known = torch.from_numpy(rig.labels(mouth_poses(rig, avatar.model.preset.posed_jaws)))
+    assert torch.allclose(personal.references.latents[0, :, : len(LABELS), 0, 0], known)
+    personal.save(tmp_path / "eve.safetensors")
+    again = avatar.model.avatar(tmp_path / "eve.safetensors").references
+    assert all(torch.equal(*pair) for pair in zip(tensors_of(again), tensors_of(personal.references), strict=True))
 
 
 def test_a_run_that_was_stopped_goes_on_and_another_person_is_refused(tmp_path):
