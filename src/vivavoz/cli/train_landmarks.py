@@ -21,11 +21,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Train; progress goes to stderr, the last line to stdout."""
-    num_threads = use_lite_options(options)
+    use_lite_options(options)
     from vivavoz.cli.training_progress import showing_training
     from vivavoz.train.landmark_training import landmark_training, train_landmarks
 
     settings = landmark_training(options.minutes)
     with showing_training() as report:
-        path = train_landmarks(options.portraits, options.output, settings, num_processes=num_threads, report=report)
+        path = train_landmarks(options.portraits, options.output, settings, report=report)
     print(f"{path}: trained for {options.minutes:g} minutes; the one that ships is vivavoz/rig/landmark_finder.safetensors")

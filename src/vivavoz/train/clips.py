@@ -154,17 +154,19 @@ def animate(
         anyhow = motion if rng.random() < 0.5 else perform_random(4 * FRAME_RATE, seed=int(rng.integers(2**31)))
         others = anyhow[rng.integers(len(anyhow), size=max(0, num_references - 1))]
         poses = np.concatenate([rig.rest()[None], others])[:num_references]
+    rest = rig.rest()
+    shown = [None if np.array_equal(pose, rest) else pose for pose in poses]  # at rest it is the portrait itself
     rendered = [rig.render(row, config.size) for row in rows]
     frames = np.stack([frame.image for frame in rendered])
     references = np.zeros((0, *frames.shape[1:]), np.uint8)
     if len(poses):
-        references = np.stack([rig.render(_as_shown(rig, pose), config.size).image for pose in poses])
+        references = np.stack([rig.render(pose, config.size, flow_size=0).image for pose in shown])
     labels, reference_labels = rig.labels(rows), rig.labels(poses)
     half = config.size // 2
     flow = np.zeros((len(rows), len(poses), half, half, 2), np.float32)
     for to, frame, row in zip(flow, rendered, rows, strict=True):
-        for i, pose in enumerate(poses):
-            to[i] = frame.flow if _as_shown(rig, pose) is None else rig.flow_between(row, pose, config.size, half)
+        for i, pose in enumerate(shown):
+            to[i] = frame.flow if pose is None else rig.flow_between(row, pose, config.size, half)
     mask = np.stack([frame.mask for frame in rendered])
     region = np.stack([face_region(frame.landmarks, config.size) for frame in rendered])
     if config.mirror and rng.random() < 0.5:
@@ -184,11 +186,6 @@ def animate(
         np.ascontiguousarray(mask.reshape(clips, 1, count, *mask.shape[1:])),
         np.ascontiguousarray(region.reshape(clips, 1, count, *region.shape[1:])),
     )
-
-
-def _as_shown(rig: Rig, pose: NDArray[np.float32]) -> NDArray[np.float32] | None:
-    """What `Rig.render` is to be given for a pose: the portrait itself where it is at rest."""
-    return None if np.array_equal(pose, rig.rest()) else pose
 
 
 def light_curve(rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -31,9 +31,10 @@ from vivavoz.rig.finder import (
     into_frame,
     mouth_frame,
 )
-from vivavoz.rig.landmarks import LOWER_INNER_LIP, UPPER_INNER_LIP, mirrored_order
+from vivavoz.rig.landmarks import LOWER_INNER_LIP, NUM_LANDMARKS, UPPER_INNER_LIP, mirrored_order
 from vivavoz.rig.warp import PORTRAIT_SIZE_PX
 from vivavoz.timing import FRAME_RATE
+from vivavoz.train.clips import pictures
 from vivavoz.train.loop import LoopConfig, Objective, Step
 from vivavoz.train.phases import Phases
 from vivavoz.train.recipes import LiteRecipe
@@ -53,6 +54,8 @@ class LandmarkTraining:
     """Rendered when rigs are dealt anew; batches draw from them."""
     rest_odds: float = 0.25
     """How often a face is seen as in its portrait."""
+    num_render_processes: int = 1
+    """More would each render all pictures of a deal."""
     deck: DeckConfig = field(
         default_factory=lambda: DeckConfig(num_rigs=64, batches_per_deal=110, reshape=0.1, max_zoom=1.3, hybrid_odds=0.6)
     )
@@ -93,10 +96,10 @@ class PosedFaces(Dataset[Faces]):
     def _draw(self, index: int, rng: np.random.Generator) -> Faces:
         rigs, count = self._deck.rigs(index), self.settings.pictures_per_deal
         pictures = np.empty((count, PORTRAIT_SIZE_PX, PORTRAIT_SIZE_PX, 3), np.uint8)
-        points = np.empty((count, 478, 3), np.float32)
+        points = np.empty((count, NUM_LANDMARKS, 3), np.float32)
+        motions = [perform_random(_MOTION_FRAMES, seed=int(rng.integers(2**31))) for _ in rigs]
         for i in range(count):
-            rig = rigs[i % len(rigs)]
-            motion = perform_random(_MOTION_FRAMES, seed=int(rng.integers(2**31)))
+            rig, motion = rigs[i % len(rigs)], motions[i % len(rigs)]
             row = rig.rest() if rng.random() < self.settings.rest_odds else motion[int(rng.integers(len(motion)))]
             pictures[i] = rig.render(row, PORTRAIT_SIZE_PX, flow_size=0).image
             points[i] = rig.landmarks(row) / PORTRAIT_SIZE_PX
@@ -140,7 +143,7 @@ def face_cuts(batch: Faces, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     move = _similarities(len(batch.pictures), 0.14, 0.12, 0.08, rng)
     frame = move / 2
     frame[:, :, 2] += 0.5
-    copies = cut(_in_range(batch.pictures), frame, (FACE_SIDE_PX, FACE_SIDE_PX))
+    copies = cut(pictures(batch.pictures[None])[0], frame, (FACE_SIDE_PX, FACE_SIDE_PX))
     depth = batch.points[..., 2:] / torch.linalg.det(move[:, :, :2]).sqrt()[:, None, None]
     points = torch.cat([into_frame(batch.points[..., :2], frame) / 2 + 0.5, depth], dim=2)
     order = torch.from_numpy(mirrored_order().copy())
@@ -156,7 +159,7 @@ def mouth_cuts(batch: Faces, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     lips = into_frame(batch.points[:, list(LIPS), :2], frame)
     order = torch.tensor([LIPS.index(int(mirrored_order()[point])) for point in LIPS])
     return _maybe_mirrored(
-        cut(_in_range(batch.pictures), frame, MOUTH_SIZE_PX), lips, lips[:, order] * torch.tensor([-1.0, 1]), rng
+        cut(pictures(batch.pictures[None])[0], frame, MOUTH_SIZE_PX), lips, lips[:, order] * torch.tensor([-1.0, 1]), rng
     )
 
 
@@ -173,7 +176,6 @@ def train_landmarks(
     out: Path,
     settings: LandmarkTraining,
     *,
-    num_processes: int = 1,
     report: Callable[[Prepared | Trained], None] | None = None,
 ) -> Path:
     """Train a finder of landmarks on the portraits of a folder, but those that `lite` holds back, and write it.
@@ -184,7 +186,6 @@ def train_landmarks(
         portraits_dir: pictures of faces, one person each.
         out: folder of the run.
         settings: of each of the two readers.
-        num_processes: that render.
         report: told about every prepared file and, every few steps, about the training.
 
     Returns:
@@ -209,7 +210,7 @@ def train_landmarks(
     )
     for name, reading in readings:
         if not phases.is_done(name, settings.loop):
-            phases.train(name, reading, faces.batches(num_workers=num_processes), settings.loop)
+            phases.train(name, reading, faces.batches(num_workers=settings.num_render_processes), settings.loop)
         phases.finish(name, settings.loop, part="reader", module=reading.reader)
     path = out / "landmark_finder.safetensors"
     write_tensors(path, {name: tensor.bfloat16() for name, tensor in finder.state_dict().items()}, {"kind": "landmark finder"})
@@ -226,10 +227,6 @@ def _begin_at_mean(finder: LandmarkFinder, batch: Faces) -> None:
 
 def _distance(found: Tensor, true: Tensor, scale: float) -> Tensor:
     return F.smooth_l1_loss(scale * found, scale * true, beta=0.5)
-
-
-def _in_range(pictures: Tensor) -> Tensor:
-    return pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def _similarities(count: int, turn: float, size: float, move: float, rng: torch.Generator) -> Tensor:

@@ -230,9 +230,8 @@ class VAE(nn.Module):
             if at_rest:
                 latents = self.at_rest(latents)
             if moved is not None:
-                latents = latents[:, :1] + functional.pad(moved, (0, latents.shape[2] - moved.shape[2]))[..., None, None].to(
-                    latents
-                )
+                by = functional.pad(moved, (0, latents.shape[2] - moved.shape[2])).to(latents)
+                latents = latents[:, :1] + by[..., None, None]
         coarse = seen.levels[-1]
         if self.face_in is not None and seen.face is not None:
             coarse = coarse + self.face_in(seen.face.coarse)
@@ -294,14 +293,13 @@ class VAE(nn.Module):
             of_references = self.codes_of(references.latents.flatten(0, 1).unsqueeze(2)).squeeze(2)
             of_references = of_references.unflatten(0, (-1, references.num_references))
             amounts = amounts_of(codes, of_references, self.config.warp.basis_codes)
-        anchor, own = references.anchor, cast("WarpState | None", state and state.head)
+        anchor, cover, own = references.anchor, references.cover, cast("WarpState | None", state and state.head)
         x = self._fused(codes, references, state)
         yield None
         for fields in self.head.in_steps(x, references.warp, references.mask, own, amounts):
-            if fields is not None and anchor is not None:
-                fields = replace(fields, flow=fields.flow - anchor)
-            if fields is not None and references.cover is not None:
-                fields = replace(fields, mask=fields.mask + references.cover)
+            if fields is not None:
+                flow = fields.flow if anchor is None else fields.flow - anchor
+                fields = replace(fields, flow=flow, mask=fields.mask if cover is None else fields.mask + cover)
             yield fields
 
     def next_codes(self, z: Tensor, state: DecoderState | None) -> Tensor:

@@ -27,6 +27,7 @@ SETTINGS = LandmarkTraining(
     loop=LoopConfig(num_steps=3, learning_rate=1e-3, warmup_steps=1, log_every_steps=1),
     batch_size=3,
     pictures_per_deal=4,
+    num_render_processes=0,
     deck=DeckConfig(num_rigs=2, batches_per_deal=2),
 )
 
@@ -80,21 +81,16 @@ def test_it_learns_where_points_are(kind: type[FaceReading] | type[MouthReading]
 def test_a_run_writes_a_finder_and_goes_on_where_it_was(tmp_path: Path) -> None:
     write_material(tmp_path / "faces", tmp_path / "speech", tmp_path / "out" / "corpus")
     phases = []
-    path = train_landmarks(
-        tmp_path / "faces", tmp_path / "out", SETTINGS, num_processes=0, report=lambda news: phases.append(news)
-    )
+    path = train_landmarks(tmp_path / "faces", tmp_path / "out", SETTINGS, report=lambda news: phases.append(news))
     assert {news.phase for news in phases} == {"face", "mouth"}
     LandmarkFinder().load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
     before = path.read_bytes()
     path.unlink()
     phases.clear()
-    assert (
-        train_landmarks(tmp_path / "faces", tmp_path / "out", SETTINGS, num_processes=0, report=phases.append).read_bytes()
-        == before
-    )
+    assert train_landmarks(tmp_path / "faces", tmp_path / "out", SETTINGS, report=phases.append).read_bytes() == before
     assert not phases
     with pytest.raises(DataError, match="another recipe"):
-        train_landmarks(tmp_path / "faces", tmp_path / "out", replace(SETTINGS, batch_size=2), num_processes=0)
+        train_landmarks(tmp_path / "faces", tmp_path / "out", replace(SETTINGS, batch_size=2))
 
 
 @pytest.mark.parametrize("minutes", [0, -1, float("nan"), float("inf")])
